@@ -1,0 +1,171 @@
+"""Stages and what they leave behind: content keys, one atomic commit, an integrity check on reuse.
+
+A stage's key is the digest of everything its output depends on. Its output is written into a partial folder that
+survives a kill (a stage that can resume finds its finished parts there) and becomes final by one rename.
+"""
+
+import ast
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from pydantic import BaseModel
+
+log = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 1
+"""Raised when the meaning of stored artefacts changes, so that none of the old ones is reused."""
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished stage's output: a folder with a manifest. Small; this is what travels between tasks."""
+
+    stage: str
+    key: str
+    path: Path
+    digest: str
+    """SHA-256 over the names and contents of the folder's files."""
+    rows: int
+    parents: tuple[str, ...]
+    """Digests of the artefacts this one was made from."""
+    seconds: float = 0.0
+    """What this run spent on it."""
+    reused: bool = False
+    """Whether this run found it finished."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage is made from; decides its key."""
+
+    name: str
+    config: BaseModel | Mapping[str, Any] | None = None
+    """The slice of the profile that the output depends on."""
+    parents: Sequence[Artifact] = ()
+    inputs: Sequence[str] = ()
+    """Digests of inputs that are not artefacts, such as archives read in place."""
+    sources: Sequence[str] = ()
+    """Modules that do the work; a change to their code (not to their comments) changes the key."""
+
+    @property
+    def key(self) -> str:
+        """Digest of all of the above, 64 hex digits."""
+        config = self.config.model_dump(mode="json") if isinstance(self.config, BaseModel) else self.config
+        parts = {
+            "stage": self.name,
+            "schema": SCHEMA_VERSION,
+            "config": config,
+            "parents": [parent.digest for parent in self.parents],
+            "inputs": list(self.inputs),
+            "sources": [_source_digest(module) for module in self.sources],
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def run_stage(home: Path, stage: Stage, work: Callable[[Path], int], *, resumable: bool = False) -> Artifact:
+    """The stage's artefact: the stored one when it is intact, else what `work` writes.
+
+    `work` gets the partial folder and returns the number of rows it wrote. When `resumable`, the folder may hold
+    what an earlier, killed attempt at the same key left. Two processes that want the same artefact take turns.
+    """
+    started = time.monotonic()
+    name = f"{stage.name}-{stage.key[:16]}"
+    final, partial = home / "stages" / name, home / "partial" / name
+    locks = home / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    with FileLock(locks / f"{name}.lock"):
+        artifact = find_artifact(final)
+        if artifact is not None:
+            return replace(artifact, seconds=time.monotonic() - started, reused=True)
+        if not resumable:
+            shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True, exist_ok=True)
+        rows = work(partial)
+        artifact = _commit(stage, partial, final, rows)
+        return replace(artifact, seconds=time.monotonic() - started)
+
+
+def find_artifact(folder: Path) -> Artifact | None:
+    """The artefact in `folder` when it is finished and intact, else none; a damaged folder is removed."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        fields = {**manifest["artifact"], "path": folder, "parents": tuple(manifest["artifact"]["parents"])}
+        artifact = Artifact(**fields)
+    except FileNotFoundError:
+        artifact = None
+    except (ValueError, KeyError, TypeError) as error:
+        log.warning("%s has a damaged manifest (%s); it is made again", folder, error)
+        artifact = None
+    if artifact is not None and _digest(_file_digests(folder)) != artifact.digest:
+        log.warning("%s does not match its manifest any more; it is made again", folder)
+        artifact = None
+    if artifact is None:
+        shutil.rmtree(folder, ignore_errors=True)
+    return artifact
+
+
+@contextmanager
+def write_atomic(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path`, which becomes `path` when the block ends without an error."""
+    temporary = path.with_name(path.name + ".tmp")
+    yield temporary
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _commit(stage: Stage, partial: Path, final: Path, rows: int) -> Artifact:
+    for leftover in partial.rglob("*.tmp"):
+        leftover.unlink()
+    files = _file_digests(partial)
+    artifact = Artifact(
+        stage=stage.name,
+        key=stage.key,
+        path=final,
+        digest=_digest(files),
+        rows=rows,
+        parents=tuple(parent.digest for parent in stage.parents),
+    )
+    fields = {k: v for k, v in asdict(artifact).items() if k not in ("path", "seconds", "reused")}
+    with write_atomic(partial / MANIFEST) as temporary:
+        temporary.write_text(json.dumps({"artifact": fields, "files": files}, indent=1), encoding="utf-8")
+    final.parent.mkdir(parents=True, exist_ok=True)
+    partial.rename(final)
+    return artifact
+
+
+def _file_digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+    return {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's contents, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest(files: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
+def _source_digest(module: str) -> str:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"no source for {module}")
+    # Parsed and printed again, comments and layout do not count.
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()

@@ -1,0 +1,214 @@
+"""A profile: everything that decides what a run produces, validated once and frozen.
+
+A profile is a TOML file. Values are replaced, in this order, by the environment and by `--set section.key=value`.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from components.errors import ConfigurationError
+from data_contracts.limits import Limits
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
+
+
+class Section(BaseModel):
+    """A part of a profile: frozen, and strict about keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ScenesConfig(Section):
+    """Scenes that the project draws itself, so that a run needs no data at all."""
+
+    images: dict[str, PositiveInt]
+    """Scenes to draw, by split."""
+    seed: int = 0
+    size: PositiveInt = 224
+
+
+class SourceConfig(Section):
+    """One archive of photographs and its captions: paths or URLs, relative ones under `dataset.root`."""
+
+    images: str
+    """A zip file or a folder; read in place."""
+    captions: str
+    """A zip file or a folder that holds `annotations`, or the JSON file itself."""
+    annotations: str
+    """The COCO captions file inside `captions`."""
+
+
+class DatasetConfig(Section):
+    """Photographs and captions in COCO's layout."""
+
+    root: str = ""
+    """Folder or URL (`file://`, `http://`, `https://`) that relative sources are under; unused for drawn scenes."""
+    scenes: ScenesConfig | None = None
+    sources: dict[str, SourceConfig] = Field(min_length=1)
+    """By name. Two and more: each is a split of that name. A single one is divided by `holdout`."""
+    train_split: str = "train"
+    validation_split: str = "val"
+    holdout: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of the images, chosen by a seeded hash of their id, that become the validation split."""
+    sample: Fraction = 1.0
+    """Share of each split's images to keep; the notebook worked on 0.01 at first."""
+    max_images: PositiveInt | None = None
+    """At most so many images of each split."""
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _splits_exist(self) -> "DatasetConfig":
+        if len(self.sources) == 1:
+            if self.holdout is None:
+                raise ValueError("one source needs `holdout`, the share of its images to validate on")
+        elif self.holdout is not None:
+            raise ValueError("`holdout` divides a single source; here the sources are the splits")
+        elif missing := {self.train_split, self.validation_split} - set(self.sources):
+            raise ValueError(f"no source is called {', '.join(sorted(missing))}; there is {', '.join(self.sources)}")
+        return self
+
+
+class VocabularyConfig(Section):
+    """Which words the decoder knows."""
+
+    min_count: PositiveInt = 5
+    """Occurrences in the training captions that make a word known."""
+
+
+class EncoderConfig(Section):
+    """The frozen network that turns a photograph into an embedding."""
+
+    name: str
+    weights: str
+    """`package` (shipped with a Python package), `imagenet` (Keras downloads them), or a weights file."""
+    batch_size: PositiveInt = 32
+    shard_size: PositiveInt = 1024
+    """Images a shard: what a killed extraction loses at most."""
+    threads: PositiveInt = 4
+    """Decoding threads."""
+
+
+class DecoderConfig(Section):
+    """The LSTM that writes the caption, and how it is trained. The defaults are the notebook's."""
+
+    image_bottleneck: PositiveInt = 120
+    word_embedding: PositiveInt = 100
+    lstm_units: PositiveInt = 300
+    logit_bottleneck: PositiveInt = 120
+    separate_states: bool = False
+    """Project the image to the LSTM's hidden and cell state separately; the notebook uses one for both."""
+    max_length: Annotated[int, Field(ge=3)] = 20
+    """Words in a training caption, START and END among them, and at most so many in a caption produced."""
+    batch_size: PositiveInt = 64
+    epochs: PositiveInt = 12
+    """Reporting intervals."""
+    steps_per_epoch: PositiveInt | None = 1000
+    """Batches a reporting interval; none: as many as show every training caption once."""
+    learning_rate: PositiveFloat = 1e-3
+    seed: int = 0
+
+
+class EvaluationConfig(Section):
+    """How captions are produced and shown for judging a model."""
+
+    beam: PositiveInt = 1
+    """Hypotheses kept by the search; 1 is greedy."""
+    gallery: PositiveInt = 12
+    """Photographs in each part of the gallery: the best captions and the worst."""
+
+
+class RegistryConfig(Section):
+    """Where the finished model goes."""
+
+    model_name: str = "captioner"
+
+
+class Profile(Section):
+    """One run's whole configuration."""
+
+    name: str
+    dataset: DatasetConfig
+    vocabulary: VocabularyConfig = VocabularyConfig()
+    encoder: EncoderConfig
+    decoder: DecoderConfig = DecoderConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    registry: RegistryConfig = RegistryConfig()
+    limits: Limits = Limits()
+    """Thresholds of the data contracts."""
+
+
+def load_profile(path: Path, overrides: Mapping[str, str]) -> Profile:
+    """The profile in the TOML file `path`, with `overrides` (`section.key` → value as text) applied.
+
+    Raises `ConfigurationError` naming every key that is unknown (with its nearest match) or has a bad value.
+    """
+    try:
+        data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"cannot read the profile {path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"the profile {path} is not valid TOML: {error}") from error
+    data.setdefault("name", path.stem)
+    for key, text in overrides.items():
+        _set(data, key, text)
+    try:
+        return Profile.model_validate(data)
+    except ValidationError as error:
+        lines = [_explain(entry["loc"], entry["type"], entry["msg"]) for entry in error.errors()]
+        raise ConfigurationError(f"profile {path}:\n" + "\n".join(f"  {line}" for line in lines)) from error
+
+
+def _set(data: dict[str, Any], key: str, text: str) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        data = data.setdefault(section, {})
+        if not isinstance(data, dict):
+            raise ConfigurationError(f"cannot set {key}: {section} is a value, not a section")
+    data[last] = _typed(key, text)
+
+
+def _typed(key: str, text: str) -> Any:
+    """Lists and tables are read as TOML; everything else stays text, which the field's own type converts."""
+    if not text.startswith(("[", "{")):
+        return text
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"cannot set {key}: {text!r} is not valid TOML: {error}") from error
+
+
+def _explain(location: tuple[int | str, ...], kind: str, message: str) -> str:
+    where = ".".join(map(str, location))
+    if kind != "extra_forbidden":
+        return f"{where or 'profile'}: {message.removeprefix('Value error, ')}"
+    known = _keys_at(location[:-1])
+    near = get_close_matches(str(location[-1]), known, n=1)
+    return f"{where}: unknown key; " + (f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}")
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    section: type[BaseModel] = Profile
+    for part in location:
+        # A source's own name, between `sources` and its keys, is no field.
+        if part in section.model_fields:
+            section = _section_in(section.model_fields[str(part)].annotation)
+    return list(section.model_fields)
+
+
+def _section_in(annotation: Any) -> type[BaseModel]:
+    """The section that an annotation such as `X`, `X | None` or `dict[str, X]` speaks of."""
+    options = (annotation, *get_args(annotation))
+    return next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))

@@ -1,0 +1,82 @@
+"""Photographs where they lie: in a zip file or a folder, read one by one and never unpacked."""
+
+import zipfile
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from components.errors import BadImageError, CaptioningError
+
+
+class ImageArchive(Protocol):
+    """A set of named files. Reading is safe from several threads."""
+
+    def listing(self) -> list[tuple[str, int, int]]:
+        """(name, bytes, change mark) of every file, sorted by name."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """The content of one file. Raises `BadImageError` when it cannot be read."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class ZipArchive:
+    """A zip file. The change mark is the member's CRC-32."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise CaptioningError(f"cannot open the archive {path}: {error}. Fetch it again") from error
+
+    def listing(self) -> list[tuple[str, int, int]]:  # noqa: D102 - see ImageArchive
+        return sorted((i.filename, i.file_size, i.CRC) for i in self._zip.infolist() if not i.is_dir())
+
+    def read(self, name: str) -> bytes:  # noqa: D102
+        try:
+            return self._zip.read(name)
+        # RuntimeError: encrypted; NotImplementedError: an unknown compression; zlib.error has no common base.
+        except (KeyError, OSError, RuntimeError, zipfile.BadZipFile, EOFError) as error:
+            raise BadImageError(f"cannot be read from its zip file: {error}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._zip.close()
+
+
+class FolderArchive:
+    """A folder and what is below it. The change mark is the modification time in nanoseconds."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_dir():
+            raise CaptioningError(f"there is no zip file or folder {path}")
+        self._path = path
+
+    def listing(self) -> list[tuple[str, int, int]]:  # noqa: D102
+        files = ((path, path.stat()) for path in self._path.rglob("*") if path.is_file())
+        return sorted((p.relative_to(self._path).as_posix(), s.st_size, s.st_mtime_ns) for p, s in files)
+
+    def read(self, name: str) -> bytes:  # noqa: D102
+        try:
+            return (self._path / name).read_bytes()
+        except (OSError, ValueError) as error:  # ValueError: a name with a null byte
+            raise BadImageError(f"cannot be read: {error}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def open_archive(path: Path) -> ImageArchive:
+    """The archive at `path`. Raises `CaptioningError` when there is none or it is damaged."""
+    return FolderArchive(path) if path.suffix != ".zip" or path.is_dir() else ZipArchive(path)

@@ -1,0 +1,62 @@
+"""The caption table: every source's images and captions as two tables, split and sampled."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from components.config import DatasetConfig
+from components.dataset.coco import read_coco
+from components.dataset.sources import Source
+from components.vocabulary.tokenizer import tokenize
+from data_contracts.schema import CAPTIONS, IMAGES
+
+IMAGES_FILE = "images.parquet"
+CAPTIONS_FILE = "captions.parquet"
+
+
+def write_caption_table(sources: Mapping[str, Source], config: DatasetConfig, folder: Path) -> int:
+    """Writes `images.parquet` and `captions.parquet` (see `data_contracts.schema`). Returns the number of captions."""
+    tables = [_read_source(name, source, config) for name, source in sources.items()]
+    images = pd.concat([images for images, _ in tables], ignore_index=True)
+    captions = pd.concat([captions for _, captions in tables], ignore_index=True)
+    captions["tokens"] = captions["caption"].map(lambda caption: " ".join(tokenize(caption)))
+    images.astype(IMAGES)[list(IMAGES)].to_parquet(folder / IMAGES_FILE, index=False)
+    captions.astype(CAPTIONS)[list(CAPTIONS)].to_parquet(folder / CAPTIONS_FILE, index=False)
+    return len(captions)
+
+
+def read_caption_table(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The images and the captions that `write_caption_table` wrote."""
+    return pd.read_parquet(folder / IMAGES_FILE), pd.read_parquet(folder / CAPTIONS_FILE)
+
+
+def _read_source(name: str, source: Source, config: DatasetConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
+    images, captions = read_coco(source)
+    images = images.assign(archive=name, split=name)
+    if config.holdout is not None:
+        held_out = _chances(images["image_id"], f"{config.seed}/holdout") < config.holdout
+        images["split"] = held_out.map({True: config.validation_split, False: config.train_split})
+    kept = _sample(images, config)
+    # A caption of an image that is listed nowhere stays, for the contract to name it.
+    orphan = ~captions["image_id"].isin(images["image_id"])
+    captions = captions[orphan | captions["image_id"].isin(kept["image_id"])]
+    split_of = kept.drop_duplicates("image_id").set_index("image_id")["split"]
+    return kept, captions.assign(split=captions["image_id"].map(split_of).fillna(name))
+
+
+def _sample(images: pd.DataFrame, config: DatasetConfig) -> pd.DataFrame:
+    """A subset that depends on the images' ids and the seed only; a smaller one is part of a larger one."""
+    chance = _chances(images["image_id"], f"{config.seed}/sample")
+    kept = chance < config.sample
+    if config.max_images is not None:
+        kept &= chance.where(kept).groupby(images["split"]).rank(method="first") <= config.max_images
+    return images[kept]
+
+
+def _chances(image_ids: pd.Series, seed: str) -> pd.Series:
+    """A number in [0, 1) for each id, always the same for an id and a seed."""
+    return image_ids.map(
+        lambda i: int.from_bytes(hashlib.blake2b(f"{seed}/{i}".encode(), digest_size=7).digest()) / 2**56
+    )

@@ -1,0 +1,69 @@
+"""Runs in MLflow: one run a flow run, with the profile, the figures and the reports."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
+
+EXPERIMENT = "captioning"
+
+
+def connect(tracking_uri: str, artifacts: Path) -> None:
+    """Uses the MLflow server or database at `tracking_uri`; a new experiment keeps its files under `artifacts`.
+
+    A server keeps them where it was told to.
+    """
+    mlflow.set_tracking_uri(tracking_uri)
+    mlflow.set_registry_uri(tracking_uri)
+    if mlflow.get_experiment_by_name(EXPERIMENT) is None:
+        local = tracking_uri.startswith("sqlite:")
+        mlflow.create_experiment(EXPERIMENT, artifacts.absolute().as_uri() if local else None)
+
+
+@contextmanager
+def tracked_run(name: str, params: Mapping[str, Any]) -> Iterator[str]:
+    """A run that ends finished, or failed when the block raises. Gives its id."""
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    run = client.create_run(experiment.experiment_id, run_name=name)
+    run_id: str = run.info.run_id
+    status = "FAILED"
+    try:
+        client.log_batch(run_id, params=[Param(key, str(value)) for key, value in flatten(params).items()])
+        client.log_dict(run_id, dict(params), "parameters.json")
+        yield run_id
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        client.set_terminated(run_id, status)
+
+
+def log_metrics(run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
+    """Figures of the run at a step (an epoch)."""
+    now = int(time.time() * 1000)
+    MlflowClient().log_batch(run_id, [Metric(key, value, now, step) for key, value in metrics.items()])
+
+
+def log_file(run_id: str, path: Path, folder: str | None = None) -> None:
+    """A file of the run, such as a report."""
+    MlflowClient().log_artifact(run_id, str(path), folder)
+
+
+def log_dict(run_id: str, content: Mapping[str, Any], name: str) -> None:
+    """A JSON file of the run."""
+    MlflowClient().log_dict(run_id, dict(content), name)
+
+
+def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` → `{"a.b": 1}`."""
+    flat: dict[str, Any] = {}
+    for key, value in params.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,88 @@
+"""The images a scoring run is given: a folder, a zip file, or a Parquet table of paths."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image
+
+from components.dataset.archive import open_archive
+from components.errors import BadImageError, CaptioningError, ConfigurationError
+
+PATH_COLUMN = "path"
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One input: where it came from, and its bytes, or why there are none."""
+
+    uri: str
+    content: bytes
+    error: str = ""
+
+
+def list_images(images: Path) -> list[str]:
+    """The names of the inputs, sorted for a folder or a zip, in the table's order for Parquet.
+
+    In a folder or a zip every file with an image's extension counts, whatever is in it.
+    Raises `ConfigurationError` when there is nothing of the kind at `images`.
+    """
+    if images.suffix == ".parquet":
+        return _listed_paths(images)
+    if not images.exists():
+        raise ConfigurationError(f"there is no {images}. --images takes a folder, a zip or a Parquet file")
+    extensions = Image.registered_extensions()
+    with open_archive(images) as archive:
+        names = [name for name, _, _ in archive.listing() if Path(name).suffix.lower() in extensions]
+    if not names:
+        raise ConfigurationError(f"{images} holds no image (a file ending in .jpg, .png, .webp …)")
+    return names
+
+
+def uri_of(images: Path, name: str) -> str:
+    """What the predictions table calls an input."""
+    if images.suffix == ".parquet":
+        return name
+    return f"{images}!{name}" if images.is_file() else str(images / name)
+
+
+def read_images(images: Path, names: Sequence[str]) -> Iterator[ImageFile]:
+    """The named inputs, one by one. An input that cannot be read says why in `error`."""
+    # A table's relative paths start at the table.
+    with open_archive(images.parent if images.suffix == ".parquet" else images) as archive:
+        for name in names:
+            try:
+                yield ImageFile(uri_of(images, name), archive.read(name))
+            except BadImageError as error:
+                yield ImageFile(uri_of(images, name), b"", str(error))
+
+
+def fingerprint(images: Path, names: Sequence[str]) -> str:
+    """Identity of the inputs' content, by their sizes and change marks (see `ImageArchive.listing`)."""
+    wanted = set(names)
+    if images.suffix == ".parquet":
+        listing = [(name, *_mark(images.parent / name)) for name in names]
+    else:
+        with open_archive(images) as archive:
+            listing = [entry for entry in archive.listing() if entry[0] in wanted]
+    return hashlib.sha256(repr(listing).encode()).hexdigest()
+
+
+def _mark(path: Path) -> tuple[int, int]:
+    try:
+        stat = path.stat()
+    except (OSError, ValueError):
+        return -1, -1
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _listed_paths(table: Path) -> list[str]:
+    try:
+        paths = pd.read_parquet(table, columns=[PATH_COLUMN])[PATH_COLUMN]
+    except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are ValueErrors
+        raise CaptioningError(f"cannot read the column {PATH_COLUMN!r} of {table}: {error}") from error
+    if paths.empty:
+        raise ConfigurationError(f"{table} lists no image")
+    return list(dict.fromkeys(map(str, paths)))  # a path listed twice is one image

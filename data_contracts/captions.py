@@ -1,0 +1,203 @@
+"""The contract of the caption table: captions, the images they describe, and the splits."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from data_contracts.limits import Limits
+from data_contracts.report import ContractReport
+from data_contracts.runner import check_columns, great_expectations, validate
+from data_contracts.schema import CAPTIONS, IMAGES
+
+if TYPE_CHECKING:
+    from great_expectations import ExpectationSuite
+
+
+def check(
+    captions: pd.DataFrame, images: pd.DataFrame, limits: Limits, *, train_split: str, validation_split: str
+) -> ContractReport:
+    """Judges tables of `schema.CAPTIONS` and `schema.IMAGES`."""
+    columns = check_columns("captions", {"captions": (captions, CAPTIONS), "images": (images, IMAGES)})
+    if not columns.passed:
+        return columns
+    described, pictured = caption_facts(captions, images), image_facts(images, captions)
+    splits = split_facts(images, (train_split, validation_split))
+    reports = [
+        validate("captions", described, caption_suite(limits), ids=("caption_id", "image_id")),
+        validate("images", pictured, image_suite(limits), ids=("image_id", "split", "file_name")),
+        validate("splits", splits, split_suite(limits), ids=("split",)),
+    ]
+    return ContractReport.join("captions", [columns, *reports])
+
+
+def caption_facts(captions: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+    """One row a caption: its ids, visible `characters`, `words` (null without characters), `listed` image."""
+    characters = captions["caption"].str.strip().str.len()
+    words = captions["tokens"].str.count(r"\S+").astype("float64").where(characters > 0)
+    listed = captions["image_id"].isin(images["image_id"])
+    return captions[["caption_id", "image_id"]].assign(characters=characters, words=words, listed=listed)
+
+
+def image_facts(images: pd.DataFrame, captions: pd.DataFrame) -> pd.DataFrame:
+    """One row a listing of an image: its ids, in how many `splits` it or its captions are, whether it is
+    `repeated` in its split, its `captions`, `captions_if_any` (null for none), `has_file`.
+    """
+    where = ["image_id", "split"]
+    splits = pd.concat([images[where], captions[where]]).drop_duplicates()["image_id"].value_counts()
+    counts = images["image_id"].map(captions["image_id"].value_counts()).fillna(0)
+    return images[[*where, "file_name"]].assign(
+        splits=images["image_id"].map(splits),
+        repeated=images.duplicated(where, keep=False),
+        captions=counts,
+        captions_if_any=counts.where(counts > 0),
+        has_file=images["file_name"] != "",
+    )
+
+
+def split_facts(images: pd.DataFrame, needed: tuple[str, str]) -> pd.DataFrame:
+    """One row a split, the `needed` ones always: its `images`, the `missing_share` without a file."""
+    missing = (images["file_name"] == "").groupby(images["split"]).agg(["size", "mean"])
+    names = list(dict.fromkeys([*needed, *missing.index]))
+    sizes = missing["size"].reindex(names, fill_value=0).to_numpy(np.int64)
+    shares = missing["mean"].reindex(names).to_numpy(np.float64)
+    return pd.DataFrame({"split": names, "images": sizes, "missing_share": shares})
+
+
+def caption_suite(limits: Limits) -> "ExpectationSuite":
+    """The rules about single captions."""
+    gx = great_expectations()
+    gxe = gx.expectations
+    rules = [
+        gxe.ExpectColumnValuesToBeBetween(
+            column="characters",
+            min_value=1,
+            meta={
+                "rule": "caption-not-empty",
+                "expected": "a caption of at least one visible character",
+                "remedy": "Write or delete these annotations in the captions file.",
+            },
+        ),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="words",
+            min_value=1,
+            meta={
+                "rule": "caption-has-words",
+                "expected": "a caption of at least one word",
+                "remedy": "Delete these annotations: the tokenizer finds no word in them.",
+            },
+        ),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="words",
+            max_value=limits.max_caption_words,
+            severity="warning",
+            meta={
+                "rule": "caption-length",
+                "expected": f"at most {limits.max_caption_words} words",
+                "remedy": "Read these captions, shorten them or raise limits.max_caption_words.",
+            },
+        ),
+        gxe.ExpectColumnValuesToBeUnique(
+            column="caption_id",
+            meta={
+                "rule": "caption-id-unique",
+                "expected": "an id of its own for each caption",
+                "remedy": "Renumber the annotations, or look for a captions file that is read twice.",
+            },
+        ),
+        gxe.ExpectColumnValuesToBeInSet(
+            column="listed",
+            value_set=[True],
+            meta={
+                "rule": "caption-of-listed-image",
+                "expected": "every caption's image among the images",
+                "remedy": "List these images in the captions file, or delete their annotations.",
+            },
+        ),
+    ]
+    return gx.ExpectationSuite("captions", expectations=rules)
+
+
+def image_suite(limits: Limits) -> "ExpectationSuite":
+    """The rules about single images."""
+    gx = great_expectations()
+    gxe = gx.expectations
+    low, high = limits.min_captions_per_image, limits.max_captions_per_image
+    rules = [
+        gxe.ExpectColumnValuesToBeBetween(
+            column="splits",
+            max_value=1,
+            meta={
+                "rule": "image-in-one-split",
+                "expected": "each image, with its captions, in one split",
+                "remedy": "Take these images out of one of the splits: scores on seen photographs flatter.",
+            },
+        ),
+        gxe.ExpectColumnValuesToBeInSet(
+            column="repeated",
+            value_set=[False],
+            meta={
+                "rule": "image-listed-once",
+                "expected": "each image listed once in its split",
+                "remedy": "Delete the repeated images, or give them ids of their own.",
+            },
+        ),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="captions",
+            min_value=1,
+            meta={
+                "rule": "image-captioned",
+                "expected": "at least one caption an image",
+                "remedy": "Caption these images, or take them out of the captions file.",
+            },
+        ),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="captions_if_any",
+            min_value=low,
+            max_value=high,
+            severity="warning",
+            meta={
+                "rule": "captions-per-image",
+                "expected": f"{low} to {high} captions an image",
+                "remedy": "Look at these images, or set limits.min_captions_per_image and its maximum.",
+            },
+        ),
+        gxe.ExpectColumnValuesToBeInSet(
+            column="has_file",
+            value_set=[True],
+            severity="warning",
+            meta={
+                "rule": "image-in-archive",
+                "expected": "every listed image in its archive",
+                "remedy": "Add these files to the archive; without them these images are left out.",
+            },
+        ),
+    ]
+    return gx.ExpectationSuite("images", expectations=rules)
+
+
+def split_suite(limits: Limits) -> "ExpectationSuite":
+    """The rules about whole splits."""
+    gx = great_expectations()
+    gxe = gx.expectations
+    rules = [
+        gxe.ExpectColumnValuesToBeBetween(
+            column="images",
+            min_value=1,
+            meta={
+                "rule": "split-has-images",
+                "expected": "images to train on and images to validate on",
+                "remedy": "Check the sources' captions files, dataset.holdout and dataset.sample.",
+            },
+        ),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="missing_share",
+            max_value=limits.max_bad_fraction,
+            meta={
+                "rule": "few-images-missing",
+                "expected": f"at most {limits.max_bad_fraction:g} of a split's images without a file",
+                "remedy": "Compare the archive with its captions file: is it whole, and the right one?",
+            },
+        ),
+    ]
+    return gx.ExpectationSuite("splits", expectations=rules)

@@ -1,0 +1,188 @@
+"""The contract of the predictions: one row an image, and captions that are fit to be shown.
+
+It judges the table of a scoring run (`schema.PREDICTIONS`) or of an evaluation (with the columns `JUDGED`).
+"""
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from data_contracts.limits import Limits
+from data_contracts.report import ContractReport
+from data_contracts.runner import check_columns, great_expectations, validate
+from data_contracts.schema import PREDICTIONS, SPECIALS
+
+if TYPE_CHECKING:
+    from great_expectations import ExpectationSuite
+
+JUDGED = ("image_id", "caption", "logprob", "status", "error")
+
+
+def check(predictions: pd.DataFrame, expected_ids: Iterable[int] | Iterable[str], limits: Limits) -> ContractReport:
+    """Judges predictions of the images `expected_ids`, whose type is that of the column `image_id`.
+
+    An id that is expected several times (copies of one photograph) must have as many rows.
+    """
+    schema = {name: dtype for name, dtype in PREDICTIONS.items() if name in JUDGED or name in predictions}
+    if "image_id" in predictions and pd.api.types.is_integer_dtype(predictions["image_id"]):
+        schema["image_id"] = "int64"
+    columns = check_columns("predictions", {"predictions": (predictions, schema)}, nullable=("logprob",))
+    if not columns.passed:
+        return columns
+    alike = caption_facts(predictions, limits.min_captions_to_judge_repeats)
+    names = [name for name in ("image_id", "uri") if name in predictions]
+    reports = [
+        validate("predictions", row_facts(predictions), row_suite(), ids=names),
+        validate("images", image_facts(predictions, expected_ids), image_suite(), ids=("image_id",)),
+        validate("captions", alike, caption_suite(limits), ids=("most_frequent",)),
+    ]
+    return ContractReport.join("predictions", [columns, *reports])
+
+
+def row_facts(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The rows with `caption_characters` (null unless ok), `error_characters` (null unless quarantined),
+    `special` (a special word is in the caption) and `logprob_bad` (ok, yet positive or not finite).
+    """
+    ok, quarantined = predictions["status"] == "ok", predictions["status"] == "quarantined"
+    characters = predictions[["caption", "error"]].apply(lambda text: text.str.strip().str.len())
+    pattern = "|".join(map(re.escape, SPECIALS))
+    valid = np.isfinite(predictions["logprob"]) & (predictions["logprob"] <= 0)
+    return predictions.assign(
+        caption_characters=characters["caption"].where(ok),
+        error_characters=characters["error"].where(quarantined),
+        special=predictions["caption"].str.contains(pattern),
+        logprob_bad=ok & ~valid,
+    )
+
+
+def image_facts(predictions: pd.DataFrame, expected_ids: Iterable[int] | Iterable[str]) -> pd.DataFrame:
+    """One row an image: `image_id`, whether it is `expected`, how many rows are `lacking` or `surplus`."""
+    dtype = predictions["image_id"].dtype
+    due = pd.Series(list(expected_ids), dtype=dtype).value_counts(sort=False)
+    found = predictions["image_id"].value_counts(sort=False)
+    counts = pd.DataFrame({"due": due, "found": found}).fillna(0)
+    more = counts["found"] - counts["due"]
+    facts = {
+        "expected": counts["due"] > 0,
+        "lacking": (-more).clip(0),
+        "surplus": more.where(counts["due"] > 0, 0).clip(0),
+    }
+    return pd.DataFrame(facts).rename_axis("image_id").reset_index()
+
+
+def caption_facts(predictions: pd.DataFrame, judged_from: int) -> pd.DataFrame:
+    """One row: the `most_frequent` caption and its `share`, null among fewer than `judged_from` captions."""
+    captions = predictions.loc[predictions["status"] == "ok", "caption"]
+    counts = captions.value_counts()
+    judged = len(counts) > 0 and len(captions) >= judged_from
+    most, share = (counts.index[0], counts.iloc[0] / len(captions)) if judged else ("", np.nan)
+    return pd.DataFrame({"most_frequent": [most], "share": [share]})
+
+
+def row_suite() -> "ExpectationSuite":
+    """The rules about single rows."""
+    gx = great_expectations()
+    gxe = gx.expectations
+    model = "Do not use or promote this model: its decoding is at fault."
+    scoring = "The program that wrote this table is at fault: report these rows with its log."
+    rules = [
+        gxe.ExpectColumnValuesToBeInSet(
+            column="status",
+            value_set=["ok", "quarantined"],
+            meta={"rule": "status-known", "expected": "the status ok or quarantined", "remedy": scoring},
+        ),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="caption_characters",
+            min_value=1,
+            meta={
+                "rule": "caption-not-empty",
+                "expected": "a caption for every image that is ok",
+                "remedy": model,
+            },
+        ),
+        gxe.ExpectColumnValuesToBeInSet(
+            column="special",
+            value_set=[False],
+            meta={
+                "rule": "no-special-words",
+                "expected": f"no {', '.join(SPECIALS)} in captions",
+                "remedy": model,
+            },
+        ),
+        gxe.ExpectColumnValuesToBeInSet(
+            column="logprob_bad",
+            value_set=[False],
+            meta={
+                "rule": "logprob-valid",
+                "expected": "a finite log probability of at most 0 for every caption",
+                "remedy": model,
+            },
+        ),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="error_characters",
+            min_value=1,
+            meta={
+                "rule": "error-given",
+                "expected": "a reason for every quarantined image",
+                "remedy": scoring,
+            },
+        ),
+    ]
+    return gx.ExpectationSuite("predictions", expectations=rules)
+
+
+def image_suite() -> "ExpectationSuite":
+    """The rules about the images that the rows are of."""
+    gx = great_expectations()
+    gxe = gx.expectations
+    rules = [
+        gxe.ExpectColumnValuesToBeBetween(
+            column="lacking",
+            max_value=0,
+            meta={
+                "rule": "image-predicted",
+                "expected": "a row for every image given",
+                "remedy": "Score these images again; an image that cannot be read gets a quarantined row.",
+            },
+        ),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="surplus",
+            max_value=0,
+            meta={
+                "rule": "image-predicted-once",
+                "expected": "no more rows of an image than times it was given",
+                "remedy": "Delete the output and score again: parts of two runs may be in it.",
+            },
+        ),
+        gxe.ExpectColumnValuesToBeInSet(
+            column="expected",
+            value_set=[True],
+            meta={
+                "rule": "image-given",
+                "expected": "rows of the given images only",
+                "remedy": "Delete the output and score again: it holds another run's images.",
+            },
+        ),
+    ]
+    return gx.ExpectationSuite("images", expectations=rules)
+
+
+def caption_suite(limits: Limits) -> "ExpectationSuite":
+    """The rule about all captions together."""
+    gx = great_expectations()
+    rules = [
+        gx.expectations.ExpectColumnValuesToBeBetween(
+            column="share",
+            max_value=limits.max_repeated_caption_share,
+            severity="warning",
+            meta={
+                "rule": "captions-differ",
+                "expected": f"at most {limits.max_repeated_caption_share:g} of the captions alike",
+                "remedy": "Unless the images are alike, the decoder ignores them: train on or roll back.",
+            },
+        ),
+    ]
+    return gx.ExpectationSuite("captions", expectations=rules)

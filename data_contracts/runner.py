@@ -1,0 +1,157 @@
+"""Runs a Great Expectations suite on a table of facts and reports the outcome in our own terms.
+
+A fact that does not apply to a row is null there: Great Expectations judges a column's non-null values only.
+That is also why `check_columns` comes first: data with nulls would pass most rules unseen.
+"""
+
+import logging
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from data_contracts.report import MAX_OFFENDERS, ContractReport, RuleResult
+from data_contracts.schema import Columns
+
+if TYPE_CHECKING:
+    from great_expectations import ExpectationSuite
+
+
+def great_expectations() -> Any:
+    """The library, imported when first needed (it takes seconds), without the noise it makes then."""
+    logger = logging.getLogger("great_expectations")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.WARNING)  # it logs hundreds of lines at INFO while it is imported
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import great_expectations as gx
+        import great_expectations.expectations
+    return gx
+
+
+def validate(table: str, frame: pd.DataFrame, suite: "ExpectationSuite", ids: Sequence[str]) -> ContractReport:
+    """Judges `frame` by `suite`, in memory; nothing is written or sent.
+
+    Every expectation has a `severity` (critical by default) and in `meta` its `rule`, `expected`, `remedy`.
+    `ids` are the columns that name an offending row. What cannot be judged is a broken critical rule.
+    """
+    gx = great_expectations()
+    facts = frame.reset_index(drop=True)
+    asset = _context(gx).data_sources.add_pandas(table).add_dataframe_asset(table)
+    batch = asset.add_batch_definition_whole_dataframe(table).get_batch({"dataframe": facts})
+    # Without index column names offenders come as row numbers: cheap even when a large table is all wrong.
+    how = {"result_format": "SUMMARY", "partial_unexpected_count": MAX_OFFENDERS}
+    outcome = batch.validate(suite, result_format=how)
+    order = [expectation.meta["rule"] for expectation in suite.expectations]
+    rules = [_judge(table, facts, result, ids) for result in outcome.results]
+    return ContractReport(table, len(frame), tuple(sorted(rules, key=lambda rule: order.index(rule.rule))))
+
+
+def check_columns(
+    table: str, frames: Mapping[str, tuple[pd.DataFrame, Columns]], nullable: Collection[str] = ()
+) -> ContractReport:
+    """Judges whether each named frame has its columns, of their dtypes, without nulls except in `nullable`.
+
+    The frames' facts can be computed only when this report passes. It counts the rows of the first frame.
+    """
+    facts = [
+        (name, column, dtype, str(frame[column].dtype) if column in frame else None, column in frame,
+         int(frame[column].isna().sum()) if column in frame and column not in nullable else 0)
+        for name, (frame, columns) in frames.items()
+        for column, dtype in columns.items()
+    ]  # fmt: skip
+    frame = pd.DataFrame(facts, columns=["table", "column", "expected_dtype", "dtype", "present", "nulls"])
+    report = validate(table, frame, columns_suite(), ids=("table", "column"))
+    return ContractReport(table, len(next(iter(frames.values()))[0]), report.rules)
+
+
+def columns_suite() -> "ExpectationSuite":
+    """The rules about a table's columns."""
+    gx = great_expectations()
+    gxe = gx.expectations
+    remedy = "Build the table again with this version of the project; see data_contracts/schema.py."
+    rules = [
+        gxe.ExpectColumnValuesToBeInSet(
+            column="present",
+            value_set=[True],
+            meta={"rule": "column-present", "expected": "every column of the schema", "remedy": remedy},
+        ),
+        gxe.ExpectColumnPairValuesToBeEqual(
+            column_A="dtype",
+            column_B="expected_dtype",
+            ignore_row_if="either_value_is_missing",
+            meta={"rule": "column-dtype", "expected": "the dtypes of the schema", "remedy": remedy},
+        ),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="nulls",
+            max_value=0,
+            meta={
+                "rule": "column-without-nulls",
+                "expected": "no missing value in any row",
+                "remedy": "Fill these columns; text that is absent is the empty string.",
+            },
+        ),
+    ]
+    return gx.ExpectationSuite("columns", expectations=rules)
+
+
+def _context(gx: Any) -> Any:
+    """A context in memory. The library's default one makes a folder for a documentation site."""
+    from great_expectations.data_context.types import base
+
+    config = base.DataContextConfig(
+        store_backend_defaults=base.InMemoryStoreBackendDefaults(),
+        analytics_enabled=False,
+        progress_bars=base.ProgressBarsConfig(globally=False),
+    )
+    return gx.get_context(mode="ephemeral", project_config=config)
+
+
+def _judge(table: str, facts: pd.DataFrame, result: Any, ids: Sequence[str]) -> RuleResult:
+    config, found = result.expectation_config, result.result
+    meta = config.meta
+    error = _error(result.exception_info)
+    if error is not None:
+        remedy = "The rule could not be judged: build the table again, or mend the rule."
+        return RuleResult(table, meta["rule"], "critical", False, meta["expected"], error, 0, (), remedy)
+    rows = [] if result.success else found.get("partial_unexpected_index_list", [])
+    return RuleResult(
+        table=table,
+        rule=meta["rule"],
+        severity=config.severity.value,
+        passed=bool(result.success),
+        expected=meta["expected"],
+        observed=_observed(facts, config.kwargs, found),
+        count=int(found.get("unexpected_count", 0)),
+        offenders=tuple(_name(facts.loc[row, list(ids)]) for row in rows),
+        remedy=meta["remedy"],
+    )
+
+
+def _error(info: Mapping[str, Any]) -> str | None:
+    """The message of the exceptions behind a result, if there were any: one, or one for each metric."""
+    errors = [info] if "raised_exception" in info else list(info.values())
+    messages = {str(e["exception_message"]): None for e in errors if e.get("raised_exception", True)}
+    return "; ".join(messages) or None
+
+
+def _observed(facts: pd.DataFrame, kwargs: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    if "observed_value" in found:
+        return f"{found['observed_value']:,}"
+    broken = f"{found['unexpected_count']:,} of {found['element_count']:,} rows break it"
+    if "min_value" in kwargs or "max_value" in kwargs:
+        values = facts[kwargs["column"]].dropna()
+        span = list(dict.fromkeys([_number(values.min()), _number(values.max())])) if len(values) else []
+        return f"{broken}; values {' to '.join(span)}" if span else broken
+    examples = [v for v in dict.fromkeys(found["partial_unexpected_list"]) if not isinstance(v, bool)][:3]
+    texts = [" instead of ".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in examples]
+    return f"{broken}: {', '.join(texts)}" if texts else broken
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.3g}"
+
+
+def _name(row: "pd.Series[Any]") -> str:
+    return ", ".join(f"{column}={value}" for column, value in row.items() if pd.notna(value) and value != "")

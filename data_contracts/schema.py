@@ -1,0 +1,52 @@
+"""The tables that travel between the stages: column names, dtypes and the special word ids. Imports nothing."""
+
+from typing import Final
+
+PAD: Final = 0
+UNK: Final = 1
+START: Final = 2
+END: Final = 3
+SPECIALS: Final = ("<pad>", "<unk>", "<start>", "<end>")
+"""The special words; a word's position is its id."""
+
+Columns = dict[str, str]
+"""Column name → pandas dtype."""
+
+IMAGES: Final[Columns] = {
+    "image_id": "int64",
+    "split": "str",
+    "archive": "str",  # the source in the profile whose zip file or folder holds the photograph
+    "file_name": "str",  # the member's whole name in that archive; empty when the archive lacks it
+}
+"""One row a photograph listed in a captions file."""
+
+CAPTIONS: Final[Columns] = {
+    "caption_id": "int64",
+    "image_id": "int64",
+    "split": "str",
+    "caption": "str",  # as annotated
+    "tokens": "str",  # the tokenizer's words, joined by spaces
+}
+"""One row a reference caption."""
+
+VOCABULARY: Final[Columns] = {"id": "int64", "word": "str", "count": "int64"}
+"""One row a word, specials included (their count is 0)."""
+
+EMBEDDING_INDEX: Final[Columns] = {"image_id": "int64", "shard": "int64", "row": "int64"}
+"""Where each image's embedding lies: row `row` of shard `shard`."""
+
+QUARANTINE: Final[Columns] = {"image_id": "int64", "archive": "str", "file_name": "str", "reason": "str"}
+"""One row a photograph that could not be read."""
+
+PREDICTIONS: Final[Columns] = {
+    "image_id": "str",  # the content's SHA-256
+    "uri": "str",
+    "caption": "str",  # empty when quarantined
+    "logprob": "float64",  # natural log of the caption's probability; NaN when quarantined
+    "status": "str",  # "ok" or "quarantined"
+    "error": "str",  # empty when ok
+    "model_version": "str",
+    "encoder_fingerprint": "str",
+    "scored_at": "datetime64[us, UTC]",
+}
+"""One row an input image of a scoring run, whatever happened to it."""

@@ -1,0 +1,149 @@
+"""The contract of the vocabulary: ids, words, size, and how much of the captions it knows."""
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from data_contracts.limits import Limits
+from data_contracts.report import ContractReport
+from data_contracts.runner import check_columns, great_expectations, validate
+from data_contracts.schema import CAPTIONS, SPECIALS, VOCABULARY
+
+if TYPE_CHECKING:
+    from great_expectations import ExpectationSuite
+
+COUNTED: dict[str, str] = {name: CAPTIONS[name] for name in ("split", "tokens")}
+"""The columns of the captions that coverage is computed from."""
+
+
+def check(vocabulary: pd.DataFrame, captions: pd.DataFrame, limits: Limits, *, train_split: str) -> ContractReport:
+    """Judges a table of `schema.VOCABULARY` and how well it covers a table of `schema.CAPTIONS`."""
+    tables = {"vocabulary": (vocabulary, VOCABULARY), "captions": (captions, COUNTED)}
+    columns = check_columns("vocabulary", tables)
+    if not columns.passed:
+        return columns
+    coverage = coverage_facts(vocabulary, captions, train_split)
+    reports = [
+        validate("vocabulary", word_facts(vocabulary), word_suite(limits), ids=("id", "word")),
+        validate("coverage", coverage, coverage_suite(limits), ids=("split", "most_frequent_unknown")),
+    ]
+    return ContractReport.join("vocabulary", [columns, *reports])
+
+
+def word_facts(vocabulary: pd.DataFrame) -> pd.DataFrame:
+    """One row a word: its `id`, `id_fits` (in 0..n-1, only once), `characters`, `special_of_id` (false for
+    another word at a special's id), `ordinary` (the word, unless special), `reserved` (special elsewhere).
+    """
+    ids, words = vocabulary["id"], vocabulary["word"]
+    is_special = words.isin(SPECIALS)
+    at_special_id = ids.between(0, len(SPECIALS) - 1)
+    expected = ids.map(dict(enumerate(SPECIALS)))
+    return vocabulary[["id", "word"]].assign(
+        id_fits=ids.between(0, len(ids) - 1) & ~ids.duplicated(keep=False),
+        characters=words.str.strip().str.len(),
+        special_of_id=(words == expected) | ~at_special_id,
+        ordinary=words.where(~is_special),
+        reserved=is_special & ~at_special_id,
+    )
+
+
+def coverage_facts(vocabulary: pd.DataFrame, captions: pd.DataFrame, train_split: str) -> pd.DataFrame:
+    """One row a split: `unknown_in_training` or `unknown_elsewhere` (share of its words that the vocabulary
+    lacks; the other one is null), and the `most_frequent_unknown` words.
+    """
+    known = set(vocabulary["word"]) - set(SPECIALS)
+    facts = []
+    for split, tokens in captions.groupby("split", sort=False)["tokens"]:
+        counts = Counter(word for caption in tokens for word in caption.split())
+        unknown = Counter({word: count for word, count in counts.items() if word not in known})
+        rate = unknown.total() / max(1, counts.total())
+        rates = (rate, np.nan) if split == train_split else (np.nan, rate)
+        facts.append((split, *rates, " ".join(word for word, _ in unknown.most_common(3))))
+    names = ["split", "unknown_in_training", "unknown_elsewhere", "most_frequent_unknown"]
+    return pd.DataFrame(facts, columns=names).astype(dict.fromkeys(names[1:3], "float64"))
+
+
+def word_suite(limits: Limits) -> "ExpectationSuite":
+    """The rules about the words and their ids."""
+    gx = great_expectations()
+    gxe = gx.expectations
+    rebuild = "Build the vocabulary again; do not edit it."
+    rules = [
+        gxe.ExpectTableRowCountToBeBetween(
+            min_value=len(SPECIALS) + 1,
+            max_value=limits.max_vocabulary,
+            meta={
+                "rule": "vocabulary-size",
+                "expected": f"{len(SPECIALS) + 1} to {limits.max_vocabulary:,} words, specials included",
+                "remedy": "Lower or raise vocabulary.min_count, or raise limits.max_vocabulary.",
+            },
+        ),
+        gxe.ExpectColumnValuesToBeInSet(
+            column="id_fits",
+            value_set=[True],
+            meta={"rule": "ids-contiguous", "expected": "the ids 0 to n-1, each once", "remedy": rebuild},
+        ),
+        gxe.ExpectColumnValuesToBeInSet(
+            column="special_of_id",
+            value_set=[True],
+            meta={
+                "rule": "specials-first",
+                "expected": f"{', '.join(SPECIALS)} at the ids 0 to {len(SPECIALS) - 1}",
+                "remedy": rebuild,
+            },
+        ),
+        gxe.ExpectColumnValuesToBeInSet(
+            column="reserved",
+            value_set=[False],
+            meta={
+                "rule": "no-special-among-words",
+                "expected": "no special among the ordinary words",
+                "remedy": "Look for this text in the captions and in the tokenizer, which should divide it.",
+            },
+        ),
+        gxe.ExpectColumnValuesToBeUnique(
+            column="ordinary",
+            meta={"rule": "word-unique", "expected": "each word once", "remedy": rebuild},
+        ),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="characters",
+            min_value=1,
+            meta={
+                "rule": "word-not-empty",
+                "expected": "words of visible characters",
+                "remedy": "Look for captions that the tokenizer divides into empty words.",
+            },
+        ),
+    ]
+    return gx.ExpectationSuite("vocabulary", expectations=rules)
+
+
+def coverage_suite(limits: Limits) -> "ExpectationSuite":
+    """The rules about the words that the vocabulary lacks."""
+    gx = great_expectations()
+    gxe = gx.expectations
+    expected = f"at most {limits.max_unknown_rate:g} of the words unknown"
+    rules = [
+        gxe.ExpectColumnValuesToBeBetween(
+            column="unknown_in_training",
+            max_value=limits.max_unknown_rate,
+            meta={
+                "rule": "training-words-known",
+                "expected": expected,
+                "remedy": "Use more captions, lower vocabulary.min_count, or raise limits.max_unknown_rate.",
+            },
+        ),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="unknown_elsewhere",
+            max_value=limits.max_unknown_rate,
+            severity="warning",
+            meta={
+                "rule": "other-words-known",
+                "expected": expected,
+                "remedy": "Do these captions belong to the training captions' language and subject?",
+            },
+        ),
+    ]
+    return gx.ExpectationSuite("coverage", expectations=rules)

@@ -1,0 +1,180 @@
+"""The `captioning` command. Results on standard output, logs and progress on standard error."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from components.errors import CaptioningError, ConfigurationError
+
+if TYPE_CHECKING:
+    from components.config import Profile
+
+PROFILES = Path(__file__).parent / "profiles"
+CHAMPION = "models:/captioner@champion"
+QUARANTINED = 4
+"""Exit code of a command that did its work but could not read some of its inputs."""
+
+app = typer.Typer(
+    help="A production line for image captions: train, judge, register and run a captioner.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+ProfileOption = Annotated[
+    str, typer.Option("--profile", help="A profile's name (demo, flickr8k, coco2014) or a TOML file.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace a value, such as decoder.lstm_units=512. Repeatable."),
+]
+ModelOption = Annotated[str, typer.Option("--model", help="models:/NAME@ALIAS or models:/NAME/VERSION.")]
+BeamOption = Annotated[int, typer.Option("--beam", min=1, help="Hypotheses kept by the search; 1 is greedy.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks and the libraries' own logs.")]
+
+
+@app.callback()
+def prepare(debug: DebugOption = False) -> None:
+    """Options before a command are for every command."""
+    from flows.settings import prepare_environment, settings
+    from flows.show import configure_logging
+
+    prepare_environment(debug)
+    configure_logging(debug, settings().logs / "libraries.log")
+
+
+@app.command()
+def train(profile: ProfileOption, changes: SetOption = None, as_json: JsonOption = False) -> None:
+    """Run the training flow, from photographs to a registered model."""
+    chosen = _load_profile(profile, changes)
+    with _prefect():
+        from flows import show
+        from flows.train import train_captioner
+
+        show.log_profile(chosen)
+        result = train_captioner(chosen)
+    show.training(result, as_json)
+
+
+@app.command()
+def evaluate(
+    profile: ProfileOption,
+    split: Annotated[str, typer.Option("--split", help="A split of the profile's data set.")],
+    model: ModelOption = CHAMPION,
+    changes: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge a registered model on a split: scores and a gallery."""
+    chosen = _load_profile(profile, changes)
+    with _prefect():
+        from flows import show
+        from flows.evaluate import evaluate_captioner
+
+        show.log_profile(chosen)
+        result = evaluate_captioner(model, chosen, split)
+    show.evaluation(result, as_json)
+
+
+@app.command()
+def score(
+    images: Annotated[Path, typer.Option("--images", help="A folder, a zip, or a Parquet file with a column `path`.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder that gets predictions.parquet.")],
+    model: ModelOption = CHAMPION,
+    beam: BeamOption = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the batch scoring flow. Exit code 4: done, but some images could not be read."""
+    with _prefect():
+        from flows import show
+        from flows.score import ScoringRequest, score_images
+
+        request = ScoringRequest(images=images.absolute(), out=out.absolute(), model=model, beam=beam)
+        result = score_images(request)
+    if show.scoring(result, as_json):
+        raise typer.Exit(QUARANTINED)
+
+
+@app.command()
+def caption(
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO…", help="Image files.", show_default=False)],
+    model: ModelOption = CHAMPION,
+    beam: BeamOption = 1,
+    temperature: Annotated[
+        float | None,
+        typer.Option("--temperature", help="Draw words at random, the bolder the higher (1 is neutral)."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the drawing.")] = 0,
+    top: Annotated[int, typer.Option("--top", min=1, help="Captions a photograph.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Caption photographs now, without Prefect. Exit code 4: some could not be read."""
+    if temperature is not None and beam > 1:
+        raise ConfigurationError("--beam and --temperature are two ways to choose; give one")
+    from components.registry import models, tracking
+    from flows import show
+    from flows.caption import caption_photos
+    from flows.settings import settings
+
+    tracking.connect(settings().mlflow, settings().model_files)
+    found = caption_photos(photos, models.load_captioner(model), beam, temperature, seed, top)
+    if show.captions(found, as_json):
+        raise typer.Exit(QUARANTINED)
+
+
+def main() -> None:
+    """Runs the command. Errors that we raise on purpose are shown without a traceback, unless `--debug`."""
+    debug = "--debug" in sys.argv[1:]
+    try:
+        app()
+    except CaptioningError as error:
+        _fail(error, str(error), error.exit_code, debug)
+    except KeyboardInterrupt as error:
+        _fail(error, "interrupted; run the same command again to go on", 130, debug)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: a message instead of a traceback
+        code = getattr(error, "exit_code", None)  # a contract's violation, whose module is not imported yet
+        message = str(error) if code else f"{type(error).__name__}: {error}\n(--debug shows where)"
+        _fail(error, message, code or 1, debug)
+
+
+def _fail(error: BaseException, message: str, code: int, debug: bool) -> None:
+    if debug:
+        raise error
+    print(f"error: {message}", file=sys.stderr)  # noqa: T201
+    sys.exit(code)
+
+
+def _load_profile(name: str, changes: list[str] | None) -> "Profile":
+    from components.config import load_profile
+    from flows.settings import profile_overrides
+
+    path = Path(name)
+    if path.suffix != ".toml":
+        path = PROFILES / f"{name}.toml"
+        if not path.is_file():
+            known = ", ".join(sorted(profile.stem for profile in PROFILES.glob("*.toml")))
+            raise ConfigurationError(f"there is no profile {name!r}; there is {known}, or give a .toml file")
+    overrides: dict[str, Any] = profile_overrides()
+    for change in changes or []:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise ConfigurationError(f"--set takes KEY=VALUE, not {change!r}")
+        overrides[key.strip()] = value
+    return load_profile(path, overrides)
+
+
+@contextmanager
+def _prefect() -> Iterator[None]:
+    """Has a Prefect server while a flow runs; the libraries are imported while it starts."""
+    from flows.server import prefect_server, wait_for_server
+    from flows.settings import settings
+
+    with prefect_server(settings()):
+        import flows.tasks  # noqa: F401
+
+        wait_for_server()
+        yield

@@ -1,0 +1,42 @@
+"""The evaluation flow: a registered model judged on a split of a data set."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from components.config import Profile
+from components.evaluation.report import GALLERY_FILE, Summary
+from components.registry import tracking
+from components.registry.models import RegisteredModel, describe
+from flows import tasks
+from flows.settings import settings
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What an evaluation flow leaves."""
+
+    run_id: str
+    model: RegisteredModel
+    summary: Summary
+    gallery: Path
+
+
+@flow(name="evaluate-captioner", task_runner=ThreadPoolTaskRunner(max_workers=1))
+def evaluate_captioner(model: str, profile: Profile, split: str) -> EvaluationResult:
+    """Scores and gallery of the model at a registry URI, `models:/name@alias` or `models:/name/version`."""
+    tracking.connect(settings().mlflow, settings().model_files)
+    registered = describe(model)
+    params = {"model": registered.uri, "split": split, **profile.model_dump(mode="json")}
+    with tracking.tracked_run(f"evaluate {registered.name} {registered.version}", params) as run:
+        dataset = tasks.fetch_dataset(profile.dataset)
+        captions = tasks.build_caption_table(dataset, profile.dataset)
+        tasks.check_captions(captions, profile, run)
+        embeddings = tasks.extract_embeddings(dataset, captions, profile.dataset, profile.encoder)
+        tasks.check_embeddings(embeddings, captions, profile, run)
+        evaluation = tasks.evaluate_captioner(registered, dataset, captions, embeddings, profile, split)
+        tasks.check_predictions(evaluation, captions, embeddings, split, profile.limits, run)
+        tasks.log_evaluation(evaluation, run)
+    return EvaluationResult(run, registered, Summary.load(evaluation.path), evaluation.path / GALLERY_FILE)

@@ -1,0 +1,93 @@
+"""The only reader of the environment: where this installation keeps its state, and which servers it talks to."""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "CAPTIONING_"
+
+
+def _default_home() -> Path:
+    """`mlruns` of the checkout this code runs from, else of the current folder."""
+    checkout = Path(__file__).parent.parent
+    return (checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()) / "mlruns"
+
+
+class Settings(BaseSettings):
+    """Settings of the installation; a profile's values are `CAPTIONING_<SECTION>_<KEY>`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    home: Path = Field(default_factory=_default_home)
+    """Everything this project writes is below it."""
+    tracking_uri: str = ""
+    """MLflow server or database; by default a SQLite file in `home`."""
+    prefect_api_url: str = Field("", validation_alias="PREFECT_API_URL")
+    """Prefect server; by default one is started for the run, with its database in `home`."""
+
+    @property
+    def mlflow(self) -> str:
+        """The tracking URI in use."""
+        return self.tracking_uri or f"sqlite:///{self.home.absolute()}/mlflow.db"
+
+    @property
+    def model_files(self) -> Path:
+        """Where MLflow keeps models and reports when it runs on the database in `home`."""
+        return self.home / "artifacts"
+
+    @property
+    def downloads(self) -> Path:
+        """Where remote archives are kept."""
+        return self.home / "downloads"
+
+    @property
+    def logs(self) -> Path:
+        """Where servers write their logs."""
+        return self.home / "logs"
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process."""
+    found = Settings()
+    return found.model_copy(update={"home": found.home.expanduser().absolute()})
+
+
+def profile_overrides() -> dict[str, str]:
+    """Values for a profile from the environment: `CAPTIONING_DATASET_ROOT=x` → `{"dataset.root": "x"}`."""
+    own = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    found = {}
+    for name, value in os.environ.items():
+        if name.startswith(PREFIX) and name not in own:
+            section, _, key = name.removeprefix(PREFIX).lower().partition("_")
+            found[f"{section}.{key}"] = value
+    return found
+
+
+def prepare_environment(debug: bool) -> None:
+    """Keeps the libraries inside `home`, from reporting to anyone and, but for `debug`, quiet.
+
+    To be called before any of them is imported.
+    """
+    home = settings().home
+    defaults = {
+        "DO_NOT_TRACK": "true",
+        "GX_ANALYTICS_ENABLED": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_HOME": str(home / "prefect"),
+        "KERAS_HOME": str(home / "keras"),
+        "MPLCONFIGDIR": str(home / "matplotlib"),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        # Our own loggers go to the run's page in Prefect; the command line prints them itself.
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "components,flows,data_contracts",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO" if debug else "CRITICAL",
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,178 @@
+"""What the command line prints: results for people or as JSON, and the log lines on the way there."""
+
+import json
+import logging
+import math
+import os
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from components.config import Profile
+    from data_contracts.report import RuleResult
+    from flows.caption import CaptionedPhoto
+    from flows.evaluate import EvaluationResult
+    from flows.score import ScoringResult
+    from flows.train import TrainingResult
+
+log = logging.getLogger(__name__)
+
+OURS = ("components", "data_contracts", "flows")
+
+
+class _StandardError(logging.Handler):
+    """Writes to what `sys.stderr` is at that moment, so that lines appear above a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(self.format(record) + "\n")
+
+
+def configure_logging(debug: bool, libraries: Path) -> None:
+    """Sends our log lines to standard error; what libraries write there goes to the file `libraries`.
+
+    TensorFlow's C++ code announces itself on file descriptor 2 and has no setting to stop it. With `debug` everything
+    stays on standard error.
+    """
+    if not debug:
+        libraries.parent.mkdir(parents=True, exist_ok=True)
+        sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+        with libraries.open("ab") as file:
+            os.dup2(file.fileno(), 2)
+        warnings.simplefilter("ignore")
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+    handler = _StandardError()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    for name in OURS:
+        logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)
+        logging.getLogger(name).addHandler(handler)
+
+
+def log_profile(profile: "Profile") -> None:
+    """The resolved profile, a line a section."""
+    for section, values in profile.model_dump(mode="json").items():
+        text = " ".join(f"{k}={_short(v)}" for k, v in values.items()) if isinstance(values, dict) else values
+        log.info("%s: %s", section, text)
+
+
+def training(result: "TrainingResult", as_json: bool) -> None:
+    """The stages, the scores, a few captions, the gallery and the model."""
+    stages = [{"name": s.stage, "seconds": round(s.seconds, 2), "reused": s.reused} for s in result.stages]
+    if as_json:
+        _json(
+            run_id=result.run_id,
+            model_uri=result.model.uri,
+            version=result.model.version,
+            metrics=result.summary.metrics,
+            report=str(result.gallery),
+            stages=stages,
+            warnings=[rule.rule for rule in result.warnings],
+        )
+        return
+    table = Table("stage", "seconds", "", box=None, header_style="bold")
+    for stage in stages:
+        table.add_row(stage["name"], f"{stage['seconds']:.1f}", "reused" if stage["reused"] else "")
+    out = _console()
+    out.print(table)
+    _warnings(out, result.warnings)
+    _scores(out, result.summary.metrics, result.summary.tokenizer)
+    for name, caption in result.summary.examples:
+        out.print(f"  {name}  {caption}", highlight=False)
+    out.print(f"gallery  {result.gallery}")
+    aliases = f" ({', '.join(result.model.aliases)})" if result.model.aliases else ""
+    out.print(f"model    {result.model.uri}{aliases}")
+
+
+def evaluation(result: "EvaluationResult", as_json: bool) -> None:
+    """The scores and the gallery."""
+    summary = result.summary
+    if as_json:
+        _json(
+            run_id=result.run_id,
+            model_uri=result.model.uri,
+            split=summary.split,
+            images=summary.images,
+            tokenizer=summary.tokenizer,
+            metrics=summary.metrics,
+            report=str(result.gallery),
+        )
+        return
+    out = _console()
+    out.print(f"{result.model.uri} on {summary.split}, {summary.images:,} images")
+    _scores(out, summary.metrics, summary.tokenizer)
+    out.print(f"gallery  {result.gallery}")
+
+
+def scoring(result: "ScoringResult", as_json: bool) -> int:
+    """Where the predictions are and what is in them. Returns how many images were quarantined."""
+    if as_json:
+        _json(
+            run_id=result.run_id,
+            model_uri=result.model.uri,
+            predictions=str(result.predictions),
+            captioned=result.captioned,
+            quarantined=[{"uri": uri, "error": error} for uri, error in result.quarantined],
+        )
+        return len(result.quarantined)
+    out = _console()
+    out.print(f"{result.captioned:,} captioned, {len(result.quarantined):,} quarantined by {result.model.uri}")
+    for uri, error in result.quarantined[:20]:
+        out.print(f"  {uri}: {error}", highlight=False, markup=False)
+    if len(result.quarantined) > 20:
+        out.print(f"  … and {len(result.quarantined) - 20:,} more: see the rows whose status is quarantined")
+    _warnings(out, result.warnings)
+    out.print(f"predictions  {result.predictions}")
+    return len(result.quarantined)
+
+
+def captions(found: Sequence["CaptionedPhoto"], as_json: bool) -> int:
+    """Each photograph with its captions. Returns how many photographs could not be read."""
+    bad = sum(bool(photo.error) for photo in found)
+    if as_json:
+        _json(
+            photos=[
+                {
+                    "photo": str(photo.photo),
+                    "captions": [{"caption": c.text, "logprob": c.logprob} for c in photo.captions],
+                    "error": photo.error,
+                }
+                for photo in found
+            ]
+        )
+        return bad
+    out = _console()
+    for photo in found:
+        out.print(str(photo.photo), style="bold", highlight=False, markup=False)
+        for caption in photo.captions:
+            out.print(f"  {caption.text}  ({math.exp(caption.logprob):.2%})", highlight=False, markup=False)
+        if photo.error:
+            out.print(f"  {photo.error}", highlight=False, markup=False)
+    return bad
+
+
+def _scores(out: Console, metrics: Mapping[str, float], tokenizer: str) -> None:
+    figures = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+    out.print(f"scores ({tokenizer} tokenizer; 1 is what papers print as 100)\n  {figures}", highlight=False)
+
+
+def _warnings(out: Console, rules: Sequence["RuleResult"]) -> None:
+    for rule in rules:
+        line = f"warning: {rule.table}, {rule.rule}: expected {rule.expected}; found {rule.observed}. {rule.remedy}"
+        out.print(line, highlight=False, markup=False)
+
+
+def _console() -> Console:
+    return Console(soft_wrap=True)
+
+
+def _json(**content: Any) -> None:
+    sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
+
+
+def _short(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list | None) else str(value)
