@@ -178,3 +178,7 @@ def _prefect() -> Iterator[None]:
 
         wait_for_server()
         yield
+
+
+if __name__ == "__main__":
+    main()

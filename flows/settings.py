@@ -85,6 +85,7 @@ def prepare_environment(debug: bool) -> None:
         # Our own loggers go to the run's page in Prefect; the command line prints them itself.
         "PREFECT_LOGGING_EXTRA_LOGGERS": "components,flows,data_contracts",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        "MLFLOW_LOGGING_LEVEL": "INFO" if debug else "WARNING",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO" if debug else "CRITICAL",
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",

@@ -45,7 +45,6 @@ def configure_logging(debug: bool, libraries: Path) -> None:
         with libraries.open("ab") as file:
             os.dup2(file.fileno(), 2)
         warnings.simplefilter("ignore")
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
     handler = _StandardError()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     for name in OURS:

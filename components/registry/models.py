@@ -72,10 +72,11 @@ def describe(uri: str) -> RegisteredModel:
 
 def load_captioner(uri: str) -> Captioner:
     """The captioner of a registered model, run by the code that was registered with it."""
+    version = describe(uri)
     try:
-        model = mlflow.pyfunc.load_model(uri)
+        model = mlflow.pyfunc.load_model(version.uri)
     except (MlflowException, OSError) as error:
-        raise CaptioningError(f"cannot load {uri}: {error}") from error
+        raise CaptioningError(f"cannot load {version.uri}: {error}. Are its files still where they were?") from error
     captioner: Captioner = model.unwrap_python_model().captioner
     return captioner
 

@@ -1,0 +1,82 @@
+"""What the command line says to mistakes, and what it costs to start."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def captioning(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "flows.cli", *arguments]
+    env = {**os.environ, "CAPTIONING_HOME": str(home), **environment}
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=env, cwd=home)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--profile", "flickr"], "there is no profile 'flickr'; there is coco2014, demo, flickr8k"),
+        (["--profile", "missing.toml"], "cannot read the profile missing.toml"),
+        (["--profile", "demo", "--set", "decoder.lstm_unit=5"], "did you mean lstm_units?"),
+        (["--profile", "demo", "--set", "decodr.lstm_units=5"], "did you mean decoder?"),
+        (["--profile", "demo", "--set", "decoder.lstm_units"], "--set takes KEY=VALUE"),
+        (
+            ["--profile", "demo", "--set", "decoder.lstm_units=many"],
+            "decoder.lstm_units: Input should be a valid integer",
+        ),
+        (["--profile", "flickr8k"], "Set dataset.root to the folder or URL"),
+    ],
+)
+def test_wrong_configuration_exits_with_2_and_says_what_to_do(
+    tmp_path: Path, arguments: list[str], expected: str
+) -> None:
+    done = captioning(tmp_path, "train", *arguments)
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_environment_sets_values_and_its_mistakes_are_named(tmp_path: Path) -> None:
+    done = captioning(tmp_path, "train", "--profile", "demo", CAPTIONING_DECODER_LSTM_UNTS="5")
+    assert done.returncode == 2
+    assert "decoder.lstm_unts: unknown key; did you mean lstm_units?" in done.stderr
+
+
+def test_no_champion_yet_is_said_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(b"")
+    done = captioning(tmp_path, "caption", "photo.jpg")
+    assert done.returncode == 1
+    assert "there is no model models:/captioner@champion" in done.stderr
+    assert "captioning train" in done.stderr
+
+
+def test_beam_and_temperature_exclude_each_other(tmp_path: Path) -> None:
+    done = captioning(tmp_path, "caption", "photo.jpg", "--beam", "3", "--temperature", "1")
+    assert done.returncode == 2
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    done = captioning(tmp_path, "--debug", "train", "--profile", "flickr")
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize("module", ["flows.cli", "components.encoder.extract", "components.registry.captioner"])
+def test_light_modules_import_nothing_heavy(module: str) -> None:
+    heavy = "{'tensorflow', 'keras', 'mlflow', 'great_expectations', 'prefect'}"
+    code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_importing_all_components_but_the_registry_loads_neither_prefect_nor_mlflow_nor_great_expectations() -> None:
+    code = """
+import importlib, pkgutil, sys, components
+for module in pkgutil.walk_packages(components.__path__, "components."):
+    if module.name not in ("components.registry.models", "components.registry.tracking", "components.registry.served"):
+        importlib.import_module(module.name)
+print(sorted({"mlflow", "great_expectations", "prefect"} & set(sys.modules)))
+"""
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

@@ -1,0 +1,151 @@
+"""The whole line as a user runs it: a small demo from the command line, a real Prefect server, a real registry."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+SMALL = [
+    *("--set", "dataset.scenes.images={train=96, dev=24}", "--set", "vocabulary.min_count=2"),
+    *("--set", "decoder.epochs=3", "--set", "decoder.steps_per_epoch=30", "--set", "encoder.shard_size=40"),
+]
+
+
+def captioning(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "flows.cli", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=400,
+        cwd=home,
+        env={**os.environ, "CAPTIONING_HOME": str(home), **environment},
+    )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def trained(home: Path) -> dict:
+    done = captioning(home, "train", "--profile", "demo", *SMALL, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def photos(home: Path, trained: dict) -> Path:
+    """A folder of good scenes and broken files."""
+    folder = home / "inbox"
+    folder.mkdir()
+    dataset = next((home / "stages").glob("dataset-*"))
+    with zipfile.ZipFile(dataset / "dev.zip") as archive:
+        for name in archive.namelist()[:4]:
+            (folder / Path(name).name).write_bytes(archive.read(name))
+        (folder / "cut.jpg").write_bytes(archive.read(archive.namelist()[0])[:2000])
+    (folder / "ünreadable.png").write_text("not an image")
+    return folder
+
+
+def test_training_ends_with_a_registered_model_and_its_report(home: Path, trained: dict) -> None:
+    assert trained["model_uri"] == "models:/captioner/1"
+    assert trained["metrics"]["cider"] > 2 * trained["metrics"]["cider_shuffled"]
+    assert Path(trained["report"]).read_text(encoding="utf-8").count("data:image/jpeg") == 24
+    assert not any(stage["reused"] for stage in trained["stages"])
+    history = sqlite3.connect(home / "prefect" / "prefect.db")
+    states = history.execute("select state_type, count(*) from task_run group by 1").fetchall()
+    assert states == [("COMPLETED", 13)]  # 3 shards and 10 other tasks: none lost
+    reports = history.execute("select count(*) from artifact where key like 'contract-%'").fetchone()
+    assert reports == (4,)
+
+
+def test_second_run_reuses_every_stage_and_the_registered_version(home: Path, trained: dict) -> None:
+    again = captioning(home, "train", "--profile", "demo", *SMALL, "--json")
+    assert again.returncode == 0, again.stderr
+    result = json.loads(again.stdout)
+    assert all(stage["reused"] for stage in result["stages"])
+    assert result["version"] == trained["version"]
+    assert result["metrics"] == trained["metrics"]
+
+
+def test_a_damaged_artefact_is_made_again(home: Path, trained: dict) -> None:
+    vocabulary = next((home / "stages").glob("vocabulary-*")) / "vocabulary.json"
+    content = vocabulary.read_bytes()
+    vocabulary.write_bytes(content[:-20])
+    again = captioning(home, "train", "--profile", "demo", *SMALL, "--json")
+    assert again.returncode == 0, again.stderr
+    assert {s["name"] for s in json.loads(again.stdout)["stages"] if not s["reused"]} == {"vocabulary"}
+    assert vocabulary.read_bytes() == content
+
+
+def test_scoring_quarantines_what_it_cannot_read(home: Path, photos: Path) -> None:
+    done = captioning(home, "score", "--images", str(photos), "--out", str(home / "out"), "--json")
+    assert done.returncode == 4, done.stderr
+    result = json.loads(done.stdout)
+    assert result["captioned"] == 4
+    assert {Path(entry["uri"]).name for entry in result["quarantined"]} == {"cut.jpg", "ünreadable.png"}
+    table = pd.read_parquet(home / "out" / "predictions.parquet")
+    assert len(table) == 6
+    assert (table.loc[table["status"] == "ok", "caption"].str.len() > 0).all()
+
+
+def test_captions_of_single_photographs(home: Path, photos: Path) -> None:
+    good, bad = photos / "cut.jpg", sorted(photos.glob("0*.jpg"))[0]
+    done = captioning(home, "caption", str(good), str(bad), "--top", "3", "--json")
+    assert done.returncode == 4, done.stderr
+    broken, fine = json.loads(done.stdout)["photos"]
+    assert broken["captions"] == []
+    assert "decoded" in broken["error"]
+    assert len({caption["caption"] for caption in fine["captions"]}) == 3
+    drawn = [
+        captioning(home, "caption", str(bad), "--temperature", "1.2", "--seed", "5", "--json").stdout for _ in range(2)
+    ]
+    assert drawn[0] == drawn[1] != ""
+
+
+def test_evaluating_the_champion_gives_the_scores_it_was_registered_with(home: Path, trained: dict) -> None:
+    done = captioning(home, "evaluate", "--profile", "demo", *SMALL, "--split", "dev", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["model_uri"] == trained["model_uri"]
+    assert result["metrics"] == pytest.approx(trained["metrics"], abs=1e-6)
+
+
+def test_a_broken_contract_stops_the_flow_before_the_embeddings(tmp_path: Path) -> None:
+    strict = ("--set", "limits.max_captions_per_image=3", "--set", "limits.max_unknown_rate=0")
+    done = captioning(tmp_path, "train", "--profile", "demo", *SMALL, *strict, "--set", "vocabulary.min_count=40")
+    assert done.returncode == 3
+    assert "unknown" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not list((tmp_path / "stages").glob("embeddings-*"))
+
+
+def test_a_killed_training_goes_on_from_its_last_epoch(home: Path, trained: dict, tmp_path: Path) -> None:
+    longer = [*SMALL, "--set", "decoder.epochs=4", "--set", "decoder.seed=1"]
+    command = [sys.executable, "-m", "flows.cli", "train", "--profile", "demo", *longer, "--json"]
+    killed = subprocess.Popen(
+        command,
+        env={**os.environ, "CAPTIONING_HOME": str(home)},
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    assert killed.stderr is not None
+    epochs = iter(lambda: killed.stderr.readline(), "")
+    assert any("epoch 2/4" in line for line in epochs)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    resumed = captioning(home, *command[3:])
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resuming after epoch 2" in resumed.stderr
+    assert "epoch 1/4" not in resumed.stderr
