@@ -115,8 +115,8 @@ class DecoderConfig(Section):
     batch_size: PositiveInt = 64
     epochs: PositiveInt = 12
     """Reporting intervals."""
-    steps_per_epoch: PositiveInt | None = 1000
-    """Batches a reporting interval; none: as many as show every training caption once."""
+    steps_per_epoch: PositiveInt | None = None
+    """Batches a reporting interval (the notebook: 1,000); by default as many as show every training caption once."""
     learning_rate: PositiveFloat = 1e-3
     seed: int = 0
 

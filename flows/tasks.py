@@ -238,7 +238,6 @@ def evaluate_captioner(
             facts={
                 "Model": identity,
                 "Encoder": f"{store.encoder.name} {store.encoder.fingerprint}",
-                "Profile": profile.name,
             },
             folder=folder,
         )

@@ -1,18 +1,19 @@
-"""Training the decoder: masked cross-entropy, a checkpoint each epoch, resume after a kill."""
+"""Training the decoder: masked cross-entropy, a checkpoint each epoch, resume after a kill, the best epoch kept."""
 
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 
 from components.artifacts import write_atomic
 from components.config import DecoderConfig
-from components.decoder.batches import TrainingSet, drawn_at
+from components.decoder.batches import Batch, TrainingSet, drawn_at
 from components.decoder.history import History, describe, write_history
 from components.decoder.model import Decoder, build_decoder
 from components.errors import CaptioningError
@@ -20,7 +21,7 @@ from components.progress import track
 
 log = logging.getLogger(__name__)
 
-WEIGHTS_FILE = "decoder.weights.h5"
+WEIGHTS_FILE = "decoder.h5"
 CHECKPOINT_FILE = "checkpoint.npz"
 
 VALIDATION_CAPTIONS = 10_000
@@ -61,51 +62,59 @@ def train(
                 f"epoch {epoch}, in {folder}; lower decoder.learning_rate"
             )
         row |= _validate(decoder, validation, config)
-        log.info("epoch %d/%d: %s", epoch + 1, config.epochs, describe(row))
         history.append(row)
+        if row["val_loss"] <= min(earlier["val_loss"] for earlier in history):
+            save_decoder(decoder, folder)
         _checkpoint(decoder, history, folder / CHECKPOINT_FILE)
+        log.info("epoch %d/%d: %s", epoch + 1, config.epochs, describe(row))
         on_epoch(row)
-    save_decoder(decoder, folder)
     write_history(history, folder)
     (folder / CHECKPOINT_FILE).unlink()
     return history
 
 
 def save_decoder(decoder: Decoder, folder: Path) -> None:
-    """Writes the weights alone, without the optimizer's state."""
-    decoder.optimizer = None
-    decoder.save_weights(folder / WEIGHTS_FILE)
+    """Writes the weights by their names, without the optimizer's state."""
+    with write_atomic(folder / WEIGHTS_FILE) as temporary, h5py.File(temporary, "w") as file:
+        for weight in decoder.weights:
+            file[weight.path] = np.asarray(weight)
 
 
 def load_decoder(config: DecoderConfig, vocabulary_size: int, dimension: int, folder: Path) -> Decoder:
-    """The trained decoder that `train` left in `folder`."""
+    """The trained decoder that `train` left in `folder`: that of the epoch with the lowest validation loss."""
     decoder = build_decoder(config, vocabulary_size, dimension)
-    decoder.load_weights(folder / WEIGHTS_FILE)
+    with h5py.File(folder / WEIGHTS_FILE) as file:
+        for weight in decoder.weights:
+            weight.assign(file[weight.path][()])
     return decoder
 
 
 def _train_epoch(
     decoder: Decoder, training: TrainingSet, config: DecoderConfig, first: int, steps: int
 ) -> dict[str, float]:
-    decoder.reset_metrics()
-    for step in track(range(first, first + steps), steps, f"epoch {first // steps + 1}/{config.epochs}, batches"):
-        batch = training.batch(drawn_at(step, config.batch_size, len(training), config.seed))
-        figures = decoder.train_on_batch(
-            (batch.embeddings, batch.words), batch.targets, sample_weight=batch.weights, return_dict=True
-        )
-    return {"loss": float(figures["loss"]), "accuracy": float(figures["accuracy"])}
+    label = f"epoch {first // steps + 1}/{config.epochs}, batches"
+    numbers = track(range(first, first + steps), steps, label)
+    drawn = (drawn_at(step, config.batch_size, len(training), config.seed) for step in numbers)
+    return _mean_over(decoder.train_on_batch, (training.batch(captions) for captions in drawn), "")
 
 
 def _validate(decoder: Decoder, validation: TrainingSet, config: DecoderConfig) -> dict[str, float]:
-    decoder.reset_metrics()
-    count = min(len(validation), VALIDATION_CAPTIONS)
+    count, size = min(len(validation), VALIDATION_CAPTIONS), config.batch_size
     chosen = drawn_at(0, count, len(validation), config.seed)
-    for start in range(0, count, config.batch_size):
-        batch = validation.batch(chosen[start : start + config.batch_size])
-        figures = decoder.test_on_batch(
-            (batch.embeddings, batch.words), batch.targets, sample_weight=batch.weights, return_dict=True
-        )
-    return {"val_loss": float(figures["loss"]), "val_accuracy": float(figures["accuracy"])}
+    batches = (validation.batch(chosen[start : start + size]) for start in range(0, count, size))
+    return _mean_over(decoder.test_on_batch, batches, "val_")
+
+
+def _mean_over(step: Callable[..., dict[str, Any]], batches: Iterable[Batch], prefix: str) -> dict[str, float]:
+    """Loss and accuracy of `step` over the batches, every word counting the same."""
+    total = np.zeros(3)
+    for batch in batches:
+        words = batch.weights.sum()
+        inputs = (batch.embeddings, batch.words)
+        found = step(inputs, batch.targets, sample_weight=batch.weights, return_dict=True)
+        total += [words * found["loss"], words * found["accuracy"], words]
+    loss, accuracy, words = total
+    return {f"{prefix}loss": float(loss / words), f"{prefix}accuracy": float(accuracy / words)}
 
 
 def _checkpoint(decoder: Decoder, history: History, path: Path) -> None:

@@ -1,0 +1,118 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.dataset.coco import read_coco
+from components.dataset.sources import Source
+from components.errors import CaptioningError
+
+
+def source_of(folder: Path, coco: Any, *files: str) -> Source:
+    """A folder with empty `files`, and `coco` (as JSON, unless it is text) beside it."""
+    images, captions = folder / "images", folder / "captions.json"
+    images.mkdir(exist_ok=True)
+    for file in files:
+        (images / file).parent.mkdir(exist_ok=True)
+        (images / file).touch()
+    captions.write_text(coco if isinstance(coco, str) else json.dumps(coco), encoding="utf-8")
+    return Source(images, captions, "")
+
+
+def listed(*names: str) -> dict[str, Any]:
+    return {"images": [{"id": n, "file_name": name} for n, name in enumerate(names)], "annotations": []}
+
+
+def test_images_and_captions_come_in_the_order_of_the_file(make_source: Callable[..., Source]) -> None:
+    images, captions = read_coco(make_source({9: ["A dog.", "Ein Hündchen, 犬"], 4: ["A cat."]}))
+    assert images.to_dict("list") == {
+        "image_id": [9, 4],
+        "file_name": ["train/000000000009.jpg", "train/000000000004.jpg"],
+    }
+    assert captions.to_dict("list") == {
+        "caption_id": [1, 2, 3],
+        "image_id": [9, 9, 4],
+        "caption": ["A dog.", "Ein Hündchen, 犬", "A cat."],
+    }
+
+
+def test_zip_files_and_folders_are_read_alike(make_source: Callable[..., Source]) -> None:
+    captions = {number: [f"caption {number}"] for number in range(3)}
+    for zipped, plain in zip(
+        read_coco(make_source(captions, zipped=True)), read_coco(make_source(captions)), strict=True
+    ):
+        assert zipped.equals(plain)
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "found"),
+    [
+        ("a.jpg", ["a.jpg"], "a.jpg"),
+        ("a.jpg", ["train2014/a.jpg"], "train2014/a.jpg"),
+        ("train2014/a.jpg", ["train2014/a.jpg"], "train2014/a.jpg"),
+        ("a.jpg", ["x/a.jpg", "a.jpg"], "a.jpg"),
+        ("é.jpg", ["x/é.jpg"], "x/é.jpg"),
+        ("a.jpg", ["x/a.jpg", "y/a.jpg"], ""),  # which one is not known
+        ("a.jpg", ["b.jpg", "aa.jpg"], ""),
+        ("../captions.json", ["b.jpg"], ""),  # nothing outside of the archive
+        ("", ["b.jpg"], ""),
+    ],
+)
+def test_photographs_are_found_by_name(tmp_path: Path, name: str, files: list[str], found: str) -> None:
+    images, _ = read_coco(source_of(tmp_path, listed(name), *files))
+    assert images["file_name"].tolist() == [found]
+
+
+def test_annotations_lie_in_a_folder_or_as_a_file_beside_it(tmp_path: Path) -> None:
+    beside = source_of(tmp_path, listed("a.jpg"), "a.jpg")
+    inside = Source(beside.images, tmp_path, "captions.json")
+    for from_file, from_folder in zip(read_coco(beside), read_coco(inside), strict=True):
+        assert from_file.equals(from_folder)
+
+
+@pytest.mark.parametrize(
+    ("coco", "fault"),
+    [
+        ("", "Invalid JSON"),
+        ('{"images": [', "Invalid JSON"),
+        ([], "Input should be an object"),
+        ({"images": []}, "annotations: Field required"),
+        ({"images": [{"id": 1}], "annotations": []}, "images.0.file_name: Field required"),
+        ({"images": [{"id": "x", "file_name": ""}], "annotations": []}, "images.0.id: Input should be a valid integer"),
+        (
+            {"images": [], "annotations": [{"id": 1, "image_id": 1, "caption": None}]},
+            "annotations.0.caption: Input should be a valid string",
+        ),
+        ({"images": [{}] * 4, "annotations": []}, "(8 faults)"),
+    ],
+)
+def test_faulty_captions_file_is_named(tmp_path: Path, coco: Any, fault: str) -> None:
+    with pytest.raises(CaptioningError) as caught:
+        read_coco(source_of(tmp_path, coco))
+    assert fault in str(caught.value)
+    assert str(tmp_path / "captions.json") in str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 4
+
+
+def test_ids_that_no_table_can_hold_are_a_fault(tmp_path: Path) -> None:
+    coco = {"images": [{"id": 10**30, "file_name": "a.jpg"}], "annotations": []}
+    with pytest.raises(CaptioningError, match=r"images\.0\.id"):
+        read_coco(source_of(tmp_path, coco))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_missing_annotations_are_named(make_source: Callable[..., Source], zipped: bool) -> None:
+    source = make_source({1: ["A dog."]}, zipped=zipped)
+    captions = source.captions if zipped else source.images
+    with pytest.raises(CaptioningError, match=r"annotations/captions_test\.json in .* cannot be read"):
+        read_coco(Source(source.images, captions, "annotations/captions_test.json"))
+
+
+def test_missing_sources_are_named(tmp_path: Path) -> None:
+    source = source_of(tmp_path, listed("a.jpg"))
+    with pytest.raises(CaptioningError, match=r"there is no .*nowhere\.json"):
+        read_coco(Source(source.images, tmp_path / "nowhere.json", ""))
+    with pytest.raises(CaptioningError, match=r"cannot open the archive .*nowhere\.zip"):
+        read_coco(Source(tmp_path / "nowhere.zip", source.captions, ""))

@@ -1,0 +1,231 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import ops
+
+from components.decoder.model import Decoder
+from components.decoder.search import LENGTH_PENALTY, beam, greedy, sample
+from data_contracts.schema import END, PAD, START, UNK
+
+Embeddings = Callable[[int, int], np.ndarray]
+Hypothesis = tuple[tuple[int, ...], float]
+WORDS = 8
+
+seeds = st.integers(0, 10_000)
+lengths = st.integers(2, 7)
+biases = st.sampled_from([-30.0, -3.0, 0.0, 3.0, 30.0])
+# The same examples each time: two hypotheses that tie within rounding would be ranked by chance.
+few = settings(max_examples=15, derandomize=True)
+
+
+def next_logprobs(decoder: Decoder, embedding: np.ndarray, begun: list[tuple[int, ...]], length: int) -> np.ndarray:
+    """Log-probabilities of what follows captions begun alike long, from the whole network: (captions, words)."""
+    words = np.array([(START, *ids) for ids in begun], np.int32)
+    logits = np.asarray(decoder((np.repeat(embedding[None], len(begun), axis=0), words)), np.float64)[:, -1]
+    logits[:, [PAD, UNK, START]] = -np.inf
+    now = words.shape[1] - 1
+    if now == 0:
+        logits[:, END] = -np.inf
+    if now == length - 1:
+        logits[:, np.arange(WORDS) != END] = -np.inf
+    highest = logits.max(axis=1, keepdims=True)
+    return logits - highest - np.log(np.exp(logits - highest).sum(axis=1, keepdims=True))
+
+
+def logprob_of(decoder: Decoder, embedding: np.ndarray, ids: np.ndarray) -> float:
+    """The teacher-forced log-probability of a caption that ends."""
+    words = ids.tolist()[: ids.tolist().index(END) + 1]
+    steps = [next_logprobs(decoder, embedding, [tuple(words[:now])], len(ids))[0] for now in range(len(words))]
+    return float(sum(logprobs[word] for logprobs, word in zip(steps, words, strict=True)))
+
+
+def rank(hypothesis: Hypothesis) -> float:
+    ids, score = hypothesis
+    return -score / len(ids) ** LENGTH_PENALTY
+
+
+def reference_beam(decoder: Decoder, embedding: np.ndarray, length: int, width: int) -> list[Hypothesis]:
+    """A beam search with lists; one as wide as there are captions is exhaustive."""
+    finished: list[Hypothesis] = []
+    hypotheses: list[Hypothesis] = [((), 0.0)]
+    while hypotheses:
+        logprobs = next_logprobs(decoder, embedding, [ids for ids, _ in hypotheses], length)
+        longer = [
+            ((*ids, word), score + row[word])
+            for (ids, score), row in zip(hypotheses, logprobs, strict=True)
+            for word in np.flatnonzero(np.isfinite(row)).tolist()
+        ]
+        kept = sorted(finished + longer, key=lambda hypothesis: -hypothesis[1])[:width]
+        finished = [hypothesis for hypothesis in kept if hypothesis[0][-1] == END]
+        hypotheses = [hypothesis for hypothesis in kept if hypothesis[0][-1] != END]
+    return sorted(finished, key=rank)
+
+
+def padded(ids: tuple[int, ...], length: int) -> list[int]:
+    return [*ids, *[PAD] * (length - len(ids))]
+
+
+def gumbel(seed: int) -> Callable[[Any, Any], np.ndarray]:
+    random = np.random.default_rng(seed)
+    return lambda logits, _: random.gumbel(size=logits.shape).astype(np.float32)
+
+
+@given(seed=seeds, length=lengths, width=st.integers(1, 4), end_bias=biases)
+@few
+def test_beam_equals_the_reference(
+    random_decoder: Callable[..., Decoder],
+    random_embeddings: Embeddings,
+    seed: int,
+    length: int,
+    width: int,
+    end_bias: float,
+) -> None:
+    decoder, embeddings = random_decoder(seed, end_bias=end_bias), random_embeddings(seed, 2)
+    ids, logprobs = beam(decoder, embeddings, length, width)
+    for row, embedding in enumerate(embeddings):
+        expected = reference_beam(decoder, embedding, length, width)
+        assert np.asarray(ids)[row].tolist() == [padded(caption, length) for caption, _ in expected]
+        np.testing.assert_allclose(np.asarray(logprobs)[row], [score for _, score in expected], rtol=1e-4, atol=1e-4)
+
+
+@given(seed=seeds)
+@few
+def test_a_beam_wide_enough_finds_the_best_of_all_captions(
+    random_decoder: Callable[..., Decoder], random_embeddings: Embeddings, seed: int
+) -> None:
+    decoder, embeddings = random_decoder(seed), random_embeddings(seed, 1)
+    every = reference_beam(decoder, embeddings[0], 3, 10_000)
+    assert len(every) == 4 + 4 * 4
+    assert sum(np.exp(score) for _, score in every) == pytest.approx(1)
+    ids, _ = beam(decoder, embeddings, 3, len(every))
+    assert np.asarray(ids)[0].tolist() == [padded(caption, 3) for caption, _ in every]
+
+
+@given(seed=seeds, length=lengths, end_bias=biases)
+@few
+def test_greedy_is_a_beam_of_one(
+    random_decoder: Callable[..., Decoder],
+    random_embeddings: Embeddings,
+    seed: int,
+    length: int,
+    end_bias: float,
+) -> None:
+    decoder, embeddings = random_decoder(seed, end_bias=end_bias), random_embeddings(seed, 6)
+    ids, logprobs = greedy(decoder, embeddings, length)
+    beam_ids, beam_logprobs = beam(decoder, embeddings, length, 1)
+    np.testing.assert_array_equal(ids, np.asarray(beam_ids)[:, 0])
+    np.testing.assert_allclose(logprobs, np.asarray(beam_logprobs)[:, 0], rtol=1e-5, atol=1e-5)
+
+
+@given(seed=seeds, length=lengths, end_bias=biases, method=st.sampled_from(["greedy", "beam", "sample"]))
+@few
+def test_every_caption_is_words_then_end_then_padding_with_its_teacher_forced_probability(
+    random_decoder: Callable[..., Decoder],
+    random_embeddings: Embeddings,
+    seed: int,
+    length: int,
+    end_bias: float,
+    method: str,
+) -> None:
+    decoder, embeddings = random_decoder(seed, end_bias=end_bias), random_embeddings(seed, 3)
+    if method == "beam":
+        ids, logprobs = (np.asarray(part)[:, -1] for part in beam(decoder, embeddings, length, 3))
+    elif method == "greedy":
+        ids, logprobs = (np.asarray(part) for part in greedy(decoder, embeddings, length))
+    else:
+        ids, logprobs = (np.asarray(part) for part in sample(decoder, embeddings, length, 2.0, gumbel(seed)))
+    assert ids.shape == (3, length)
+    assert ids.dtype == np.int32
+    for embedding, caption, logprob in zip(embeddings, ids, logprobs, strict=True):
+        end = caption.tolist().index(END)
+        assert end >= 1
+        assert set(caption[:end].tolist()) <= set(range(4, WORDS))
+        assert set(caption[end + 1 :].tolist()) <= {PAD}
+        assert logprob == pytest.approx(logprob_of(decoder, embedding, caption), rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize(("end_bias", "words"), [(1000.0, 1), (-1000.0, 6)])
+def test_captions_end_however_likely_end_is(
+    random_decoder: Callable[..., Decoder], random_embeddings: Embeddings, end_bias: float, words: int
+) -> None:
+    decoder, embeddings = random_decoder(3, end_bias=end_bias), random_embeddings(3, 4)
+    ends = np.full(4, words)
+    for ids, logprobs in (
+        greedy(decoder, embeddings, 7),
+        sample(decoder, embeddings, 7, 1.0, gumbel(0)),
+        beam(decoder, embeddings, 7, 1),
+    ):
+        np.testing.assert_array_equal(np.argmax(np.asarray(ids).reshape(4, 7) == END, axis=1), ends)
+        assert np.isfinite(logprobs).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_batch_is_captioned_as_its_images_are_alone(
+    random_decoder: Callable[..., Decoder], random_embeddings: Embeddings, seed: int
+) -> None:
+    decoder, embeddings = random_decoder(seed), random_embeddings(seed, 7)
+    for search in (greedy, lambda *given: beam(*given, 3)):
+        ids, logprobs = search(decoder, embeddings, 6)
+        for row in range(7):
+            alone, logprob = search(decoder, embeddings[row : row + 1], 6)
+            np.testing.assert_array_equal(ids[row], alone[0])
+            np.testing.assert_allclose(logprobs[row], logprob[0], rtol=1e-5, atol=1e-5)
+
+
+@given(seed=seeds, length=lengths)
+@few
+def test_a_beam_is_distinct_captions_best_first(
+    random_decoder: Callable[..., Decoder], random_embeddings: Embeddings, seed: int, length: int
+) -> None:
+    ids, logprobs = (np.asarray(p) for p in beam(random_decoder(seed), random_embeddings(seed, 3), length, 4))
+    normalised = logprobs / (ids != PAD).sum(axis=-1) ** LENGTH_PENALTY
+    assert (np.diff(normalised, axis=1) <= 1e-6).all()
+    assert all(len({tuple(caption) for caption in captions.tolist()}) == 4 for captions in ids)
+
+
+def test_no_images_give_no_captions(random_decoder: Callable[..., Decoder], random_embeddings: Embeddings) -> None:
+    assert greedy(random_decoder(0), random_embeddings(0, 0), 5)[0].shape == (0, 5)
+    assert beam(random_decoder(0), random_embeddings(0, 0), 5, 3)[0].shape == (0, 3, 5)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_words_are_drawn_from_the_softmax_at_a_temperature(
+    random_decoder: Callable[..., Decoder], random_embeddings: Embeddings, temperature: float
+) -> None:
+    decoder, embedding, draws = random_decoder(17), random_embeddings(17, 1), 20_000
+    ids, _ = sample(decoder, np.repeat(embedding, draws, axis=0), 2, temperature, gumbel(0))
+    found = np.bincount(np.asarray(ids)[:, 0], minlength=WORDS) / draws
+    expected = np.exp(next_logprobs(decoder, embedding[0], [()], 2)[0] / temperature)
+    expected /= expected.sum()
+    np.testing.assert_allclose(found, expected, atol=4 * 0.5 / np.sqrt(draws))
+
+
+@pytest.mark.parametrize("temperature", [1e3, 1e12, np.inf])
+def test_no_temperature_lets_a_special_through(
+    random_decoder: Callable[..., Decoder], random_embeddings: Embeddings, temperature: float
+) -> None:
+    ids, _ = sample(random_decoder(1), random_embeddings(1, 500), 5, temperature, gumbel(1))
+    assert not np.isin(ids, [UNK, START]).any()
+    assert (np.asarray(ids)[:, 0] >= 4).all()
+    assert (np.asarray(ids) == END).any(axis=1).all()
+
+
+def test_a_temperature_near_zero_is_greedy(
+    random_decoder: Callable[..., Decoder], random_embeddings: Embeddings
+) -> None:
+    decoder, embeddings = random_decoder(8), random_embeddings(8, 20)
+    ids, logprobs = sample(decoder, embeddings, 6, 1e-6, gumbel(0))
+    expected, expected_logprobs = greedy(decoder, embeddings, 6)
+    np.testing.assert_array_equal(ids, expected)
+    np.testing.assert_allclose(logprobs, expected_logprobs, rtol=1e-6)
+
+
+def test_the_noise_decides_the_sample(random_decoder: Callable[..., Decoder], random_embeddings: Embeddings) -> None:
+    decoder, embeddings = random_decoder(9), random_embeddings(9, 30)
+    first, same, other = (ops.convert_to_numpy(sample(decoder, embeddings, 6, 2.0, gumbel(s))[0]) for s in (1, 1, 2))
+    np.testing.assert_array_equal(first, same)
+    assert not np.array_equal(first, other)

@@ -1,0 +1,226 @@
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import EpsImagePlugin, Image
+
+from components.encoder.pixels import MAX_PIXELS, read_pixels
+from components.errors import BadImageError
+
+
+def encoded(pixels: np.ndarray | Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def noise(width: int, height: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
+
+
+def reference(pixels: np.ndarray, size: int) -> np.ndarray:
+    """The centre square, resized as OpenCV's INTER_LINEAR does it: half-pixel centres, no antialiasing, clamped."""
+    height, width, _ = pixels.shape
+    side = min(height, width)
+    top, left = -((side - height) // 2), -((side - width) // 2)  # rounded up: the odd pixel goes from top and left
+    square = pixels[top : top + side, left : left + side].astype(float)
+    at = np.clip((np.arange(size) + 0.5) * side / size - 0.5, 0, side - 1)
+    before = np.floor(at).astype(int)
+    after, share = np.minimum(before + 1, side - 1), at - before
+    rows = square[before] * (1 - share)[:, None, None] + square[after] * share[:, None, None]
+    return np.asarray(rows[:, before] * (1 - share)[:, None] + rows[:, after] * share[:, None])
+
+
+sides = st.integers(1, 70)
+
+
+@given(sides, sides, st.integers(1, 100), st.integers(0, 9))
+def test_pixels_are_those_of_a_plain_resize_of_the_centre_square(width: int, height: int, size: int, seed: int) -> None:
+    pixels = noise(width, height, seed)
+    found = read_pixels(encoded(pixels), size)
+    assert (found.shape, found.dtype) == ((size, size, 3), np.uint8)
+    assert np.abs(found - reference(pixels, size)).max() <= 1
+
+
+@pytest.mark.parametrize(("width", "height"), [(5, 5), (6, 5), (5, 6), (7, 5), (8, 5), (5, 8)])
+def test_the_odd_pixel_goes_from_the_left_or_the_top(width: int, height: int) -> None:
+    pixels = noise(width, height)
+    left, top = (width - 5 + 1) // 2, (height - 5 + 1) // 2
+    assert np.array_equal(read_pixels(encoded(pixels), 5), pixels[top : top + 5, left : left + 5])
+
+
+@pytest.mark.parametrize(
+    ("orientation", "upright"),
+    [
+        (1, lambda stored: stored),
+        (2, np.fliplr),
+        (3, lambda stored: np.rot90(stored, 2)),
+        (4, np.flipud),
+        (5, lambda stored: stored.transpose(1, 0, 2)),
+        (6, lambda stored: np.rot90(stored, -1)),
+        (7, lambda stored: np.rot90(stored, 2).transpose(1, 0, 2)),
+        (8, np.rot90),
+    ],
+)
+def test_photographs_are_turned_upright_before_they_are_cropped(orientation: int, upright: Any) -> None:
+    stored = noise(8, 5)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    expected = read_pixels(encoded(np.ascontiguousarray(upright(stored))), 5)
+    assert np.array_equal(read_pixels(encoded(stored, exif=exif), 5), expected)
+
+
+ramp = np.arange(16, dtype=np.uint8).reshape(4, 4) * 17
+grey = np.stack([ramp] * 3, -1)
+colours = noise(4, 4, seed=1)
+
+
+def translucent(alpha: np.ndarray) -> np.ndarray:
+    return np.concatenate([colours, alpha[..., None]], -1)
+
+
+def on_white(alpha: np.ndarray) -> np.ndarray:
+    share = alpha[..., None] / 255
+    return np.asarray(colours * share + 255 * (1 - share))
+
+
+def indexed(**options: Any) -> bytes:
+    image = Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4), "P")
+    image.putpalette(colours.tobytes())
+    return encoded(image, **options)
+
+
+def test_palette_with_transparent_colour_lies_on_white() -> None:
+    found = read_pixels(indexed(transparency=2), 4)
+    expected = colours.copy()
+    expected[0, 2] = 255
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param(encoded(ramp), grey, id="greyscale"),
+        pytest.param(encoded(ramp.astype(np.uint16) * 257), grey, id="16-bit greyscale PNG"),
+        pytest.param(encoded(ramp.astype(np.uint16) * 257, "TIFF"), grey, id="16-bit greyscale TIFF"),
+        pytest.param(encoded(Image.fromarray(ramp > 100)), np.where(grey > 100, 255, 0), id="black and white"),
+        pytest.param(indexed(), colours, id="palette"),
+        pytest.param(encoded(translucent(ramp)), on_white(ramp), id="alpha"),
+        pytest.param(encoded(np.dstack([ramp, ramp * 0])), grey * 0 + 255, id="transparent greyscale"),
+        pytest.param(encoded(colours, "WEBP", lossless=True), colours, id="WebP"),
+        pytest.param(encoded(colours, "BMP"), colours, id="BMP"),
+        pytest.param(encoded(colours, "TIFF", compression="tiff_lzw"), colours, id="TIFF"),
+        pytest.param(encoded(Image.fromarray(255 - colours).convert("CMYK"), "TIFF"), 255 - colours, id="CMYK TIFF"),
+    ],
+)
+def test_any_kind_of_image_becomes_rgb(data: bytes, expected: np.ndarray) -> None:
+    assert np.abs(read_pixels(data, 4) - expected.astype(float)).max() <= 1
+
+
+def test_cmyk_jpeg_has_its_colours() -> None:
+    orange = Image.new("RGB", (16, 16), (250, 120, 10))
+    found = read_pixels(encoded(orange.convert("CMYK"), "JPEG", quality=95), 4)
+    assert np.abs(found - np.array([250.0, 120, 10])).max() <= 6
+
+
+def test_an_animation_is_its_first_frame() -> None:
+    frames = [Image.new("RGB", (6, 6), colour) for colour in ("red", "blue")]
+    for kind in ("GIF", "WEBP"):
+        data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=50)
+        assert read_pixels(data, 1).tolist() == [[[pytest.approx(255, abs=3), pytest.approx(0, abs=3), 0]]]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1)])
+def test_one_pixel_is_enough(size: tuple[int, int]) -> None:
+    assert np.array_equal(read_pixels(encoded(Image.new("RGB", size, (1, 2, 3))), 3), np.full((3, 3, 3), [1, 2, 3]))
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that ends where its pixels begin."""
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    header = struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return b"\x89PNG\r\n\x1a\n" + header + struct.pack(">I", 10**6) + b"IDAT"
+
+
+JPEG = encoded(noise(40, 30), "JPEG")
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        pytest.param(b"", "empty", id="empty"),
+        pytest.param(b"<html>not found</html>", "not an image", id="text"),
+        pytest.param(JPEG[: len(JPEG) // 2], "not an image that can be decoded: .*truncated", id="half a JPEG"),
+        pytest.param(JPEG[:20], "not an image", id="start of a JPEG"),
+        pytest.param(encoded(noise(40, 30))[:-100], "not an image", id="truncated PNG"),
+        pytest.param(png_header(MAX_PIXELS // 1000 + 1, 1000), r"100001 × 1000 pixels are more", id="too large"),
+        pytest.param(png_header(2**31 - 1, 2**31 - 1), "pixels", id="gigantic"),
+        pytest.param(png_header(0, 5), "not an image", id="no width"),
+        pytest.param(b"BLP1" + struct.pack("<iii", -1, 0, 0) + b"\0" * 2000, "not an image", id="unknown encoding"),
+    ],
+)
+@pytest.mark.filterwarnings("default::PIL.Image.DecompressionBombWarning")
+def test_what_cannot_be_read_is_a_bad_image(data: bytes, reason: str) -> None:
+    with pytest.raises(BadImageError, match=reason):
+        read_pixels(data, 8)
+
+
+def test_the_reason_is_the_same_each_time() -> None:
+    reasons = []
+    for _ in range(2):
+        with pytest.raises(BadImageError) as caught:
+            read_pixels(b"<html>not found</html>", 8)
+        reasons.append((str(caught.value), caught))  # alive, so that no address in memory is used again
+    assert reasons[0][0] == reasons[1][0]
+
+
+def test_no_program_is_started_for_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow hands PostScript to Ghostscript where that is installed; photographs are not programs."""
+    ghostscript = tmp_path / "gs"
+    ghostscript.write_text(f'#!/bin/sh\n[ "$1" = --version ] || touch {tmp_path}/started\n')
+    ghostscript.chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    with pytest.raises(BadImageError):
+        read_pixels(encoded(noise(9, 8), "EPS"), 8)
+    assert not (tmp_path / "started").exists()
+
+
+def pixels_or_bad_image(data: bytes) -> None:
+    try:
+        assert read_pixels(data, 8).shape == (8, 8, 3)
+    except BadImageError as error:
+        assert str(error)
+
+
+KINDS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000", "MPO", "ICO", "DDS")
+SMALL = {kind: encoded(noise(9, 8), kind) for kind in KINDS}
+
+
+@given(
+    st.binary(max_size=300), st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"II*\0"])
+)
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # what Pillow says of odd metadata before it goes on
+def test_no_bytes_raise_another_error(data: bytes, signature: bytes) -> None:
+    pixels_or_bad_image(signature + data)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(
+    changes=st.lists(st.tuples(st.integers(0, 1999), st.integers(0, 255)), min_size=1, max_size=6),
+    end=st.none() | st.integers(0, 1999),
+)
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_damaged_images_raise_no_other_error(kind: str, changes: list[tuple[int, int]], end: int | None) -> None:
+    data = bytearray(SMALL[kind])
+    for position, value in changes:
+        data[position % len(data)] = value
+    pixels_or_bad_image(bytes(data[:end]))

@@ -1,0 +1,205 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from components.config import Profile, load_profile
+from components.errors import ConfigurationError
+
+PROFILES = Path(__file__).parents[2] / "flows" / "profiles"
+DEMO = PROFILES / "demo.toml"
+
+ONE_SOURCE = """
+[dataset]
+{dataset}
+[dataset.sources.all]
+images = "all.zip"
+captions = "all.json"
+annotations = ""
+[encoder]
+name = "efficientnet_lite0"
+weights = "package"
+"""
+
+
+def written(folder: Path, text: str | bytes) -> Path:
+    path = folder / "mine.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def demo(**overrides: str) -> Profile:
+    """The demo profile with `section__key` replaced."""
+    return load_profile(DEMO, {key.replace("__", "."): text for key, text in overrides.items()})
+
+
+@pytest.mark.parametrize("path", sorted(PROFILES.glob("*.toml")), ids=lambda path: path.stem)
+def test_shipped_profiles_are_valid(path: Path) -> None:
+    profile = load_profile(path, {})
+    assert profile.name == path.stem
+    assert {profile.dataset.train_split, profile.dataset.validation_split} == set(profile.dataset.sources)
+    if profile.dataset.scenes:
+        assert set(profile.dataset.scenes.images) == set(profile.dataset.sources)
+
+
+def test_coco2014_has_the_numbers_of_the_notebook() -> None:
+    profile = load_profile(PROFILES / "coco2014.toml", {})
+    decoder = profile.decoder
+    sizes = (decoder.image_bottleneck, decoder.word_embedding, decoder.lstm_units, decoder.logit_bottleneck)
+    assert sizes == (120, 100, 300, 120)
+    assert (decoder.max_length, decoder.batch_size, decoder.epochs, decoder.steps_per_epoch) == (20, 64, 12, 1000)
+    assert (decoder.learning_rate, decoder.separate_states) == (1e-3, False)
+    assert profile.vocabulary.min_count == 5
+    assert (profile.encoder.name, profile.encoder.weights) == ("inception_v3", "imagenet")
+    assert (profile.dataset.sample, profile.dataset.max_images) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("decodr.lstm_units", "decodr: unknown key; did you mean decoder?"),
+        ("nam", "nam: unknown key; did you mean name?"),
+        ("decoder.lstm_unit", "decoder.lstm_unit: unknown key; did you mean lstm_units?"),
+        ("limits.max_vocabulry", "limits.max_vocabulry: unknown key; did you mean max_vocabulary?"),
+        ("dataset.scenes.sede", "dataset.scenes.sede: unknown key; did you mean seed?"),
+        ("dataset.sources.train.imges", "dataset.sources.train.imges: unknown key; did you mean images?"),
+        ("registry.zzz", "registry.zzz: unknown key; known are model_name"),
+    ],
+)
+def test_unknown_key_is_named_with_its_nearest_match(key: str, message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_profile(DEMO, {key: "5"})
+    assert message in str(caught.value).splitlines()[1]
+    assert "demo.toml" in str(caught.value)
+
+
+def test_unknown_key_in_a_source_named_like_a_key(tmp_path: Path) -> None:
+    text = ONE_SOURCE.format(dataset="holdout = 0.5").replace("sources.all", "sources.images")
+    with pytest.raises(ConfigurationError, match="did you mean captions"):
+        load_profile(written(tmp_path, text), {"dataset.sources.images.caption": "x"})
+
+
+def test_all_faults_are_told_at_once() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        demo(decoder__epochs="0", encoder__naem="x", dataset__sample="2")
+    assert len(str(caught.value).splitlines()) == 4
+    for key in ("decoder.epochs", "encoder.naem", "dataset.sample"):
+        assert f"  {key}: " in str(caught.value)
+
+
+def test_overrides_take_the_type_of_their_key() -> None:
+    profile = demo(
+        decoder__lstm_units="512",
+        decoder__learning_rate="3e-4",
+        decoder__separate_states="true",
+        dataset__root="https://example.org/data",
+        dataset__scenes__images="{ train = 5, dev = 2 }",
+        encoder__weights="123",
+        limits__max_bad_fraction="0",
+    )
+    assert profile.decoder.lstm_units == 512
+    assert profile.decoder.learning_rate == 3e-4
+    assert profile.decoder.separate_states is True
+    assert demo(decoder__separate_states="false").decoder.separate_states is False
+    assert profile.dataset.root == "https://example.org/data"
+    assert profile.dataset.scenes is not None
+    assert profile.dataset.scenes.images == {"train": 5, "dev": 2}
+    assert profile.encoder.weights == "123"
+    assert profile.limits.max_bad_fraction == 0
+
+
+@given(st.integers(1, 2**31), st.floats(1e-9, 1e9))
+def test_numbers_survive_as_text(units: int, rate: float) -> None:
+    decoder = demo(decoder__lstm_units=str(units), decoder__learning_rate=repr(rate)).decoder
+    assert (decoder.lstm_units, decoder.learning_rate) == (units, rate)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])).filter(lambda text: not text.startswith(("[", "{"))))
+def test_any_text_can_be_given_as_a_root(root: str) -> None:
+    assert demo(dataset__root=root).dataset.root == root
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "message"),
+    [
+        ("decoder.lstm_units", "many", "decoder.lstm_units: Input should be a valid integer"),
+        ("decoder.lstm_units", "0", "decoder.lstm_units: Input should be greater than 0"),
+        ("decoder.lstm_units", "[1, 2]", "decoder.lstm_units: Input should be a valid integer"),
+        ("decoder.max_length", "2", "decoder.max_length: Input should be greater than or equal to 3"),
+        ("decoder.separate_states", "perhaps", "decoder.separate_states: Input should be a valid boolean"),
+        ("dataset.sample", "nan", "dataset.sample: Input should be"),
+        ("dataset.scenes.images", "{ train = 5", "cannot set dataset.scenes.images: '{ train = 5' is not valid TOML"),
+        ("encoder", "inception_v3", "encoder: Input should be a valid dictionary"),
+        ("encoder.name.first", "x", "cannot set encoder.name.first: name is a value, not a section"),
+    ],
+)
+def test_bad_override_is_named(key: str, text: str, message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_profile(DEMO, {key: text})
+    assert message in str(caught.value)
+
+
+def test_overrides_can_make_a_section_that_the_file_lacks(tmp_path: Path) -> None:
+    path = written(tmp_path, ONE_SOURCE.format(dataset="holdout = 0.5"))
+    assert load_profile(path, {"decoder.epochs": "3"}).decoder.epochs == 3
+    assert load_profile(path, {}).name == "mine"
+
+
+def test_a_profile_is_frozen() -> None:
+    profile = demo()
+    with pytest.raises(ValidationError, match="frozen"):
+        profile.decoder.lstm_units = 5  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="frozen"):
+        profile.name = "x"  # type: ignore[misc]
+
+
+def test_a_profile_survives_json() -> None:
+    profile = load_profile(PROFILES / "coco2014.toml", {"dataset.max_images": "7"})
+    assert Profile.model_validate_json(profile.model_dump_json()) == profile
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[dataset\n", "is not valid TOML: .*line 1"),
+        (b"name = 'caf\xe9'", "cannot read the profile .*mine.toml"),
+        (b"", "encoder: Field required"),
+    ],
+)
+def test_unreadable_profile_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        load_profile(written(tmp_path, content), {})
+
+
+def test_missing_profile_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"cannot read the profile .*nowhere\.toml"):
+        load_profile(tmp_path / "nowhere.toml", {})
+
+
+def test_a_single_source_needs_a_holdout(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="dataset: one source needs `holdout`"):
+        load_profile(written(tmp_path, ONE_SOURCE.format(dataset="")), {})
+    for share in ("0", "1"):
+        with pytest.raises(ConfigurationError, match=r"dataset\.holdout: Input should be"):
+            load_profile(written(tmp_path, ONE_SOURCE.format(dataset=f"holdout = {share}")), {})
+
+
+def test_several_sources_are_the_splits() -> None:
+    with pytest.raises(ConfigurationError, match="dataset: `holdout` divides a single source"):
+        demo(dataset__holdout="0.1")
+    with pytest.raises(ConfigurationError, match="dataset: no source is called val; there is train, dev"):
+        demo(dataset__validation_split="val")
+
+
+def test_no_sources_at_all() -> None:
+    with pytest.raises(ConfigurationError, match=r"dataset\.sources: .*at least 1"):
+        demo(dataset__sources="{}")
+
+
+@pytest.mark.parametrize("sources", [1, 2])
+def test_a_split_cannot_be_trained_and_validated_on(tmp_path: Path, sources: int) -> None:
+    path = DEMO if sources == 2 else written(tmp_path, ONE_SOURCE.format(dataset="holdout = 0.5"))
+    with pytest.raises(ConfigurationError, match="validation_split"):
+        load_profile(path, {"dataset.validation_split": "train"})
