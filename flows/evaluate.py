@@ -10,7 +10,7 @@ from components.config import Profile
 from components.evaluation.report import GALLERY_FILE, Summary
 from components.registry import tracking
 from components.registry.models import RegisteredModel, describe
-from flows import tasks
+from flows import checks, tasks
 from flows.settings import settings
 
 
@@ -31,12 +31,12 @@ def evaluate_captioner(model: str, profile: Profile, split: str) -> EvaluationRe
     registered = describe(model)
     params = {"model": registered.uri, "split": split, **profile.model_dump(mode="json")}
     with tracking.tracked_run(f"evaluate {registered.name} {registered.version}", params) as run:
-        dataset = tasks.fetch_dataset(profile.dataset)
-        captions = tasks.build_caption_table(dataset, profile.dataset)
-        tasks.check_captions(captions, profile, run)
-        embeddings = tasks.extract_embeddings(dataset, captions, profile.dataset, profile.encoder)
-        tasks.check_embeddings(embeddings, captions, profile, run)
+        dataset = tasks.fetch_dataset(profile)
+        captions = tasks.build_caption_table(dataset, profile)
+        checks.check_captions(captions, profile, run)
+        embeddings = tasks.extract_embeddings(dataset, captions, profile)
+        checks.check_embeddings(embeddings, captions, profile, run)
         evaluation = tasks.evaluate_captioner(registered, dataset, captions, embeddings, profile, split)
-        tasks.check_predictions(evaluation, captions, embeddings, split, profile.limits, run)
+        checks.check_predictions(evaluation, captions, embeddings, profile, split, run)
         tasks.log_evaluation(evaluation, run)
     return EvaluationResult(run, registered, Summary.load(evaluation.path), evaluation.path / GALLERY_FILE)

@@ -13,7 +13,7 @@ from components.registry.models import RegisteredModel, describe
 from components.scoring.score import read_predictions
 from data_contracts.limits import Limits
 from data_contracts.report import RuleResult
-from flows import tasks
+from flows import checks, tasks
 from flows.settings import settings
 
 
@@ -52,10 +52,10 @@ def score_images(request: ScoringRequest) -> ScoringResult:
     params = {**request.model_dump(mode="json"), "model": model.uri}
     with tracking.tracked_run(f"score {model.name} {model.version}", params) as run:
         scoring = tasks.caption_images(request.images, model, search)
-        check = tasks.check_scoring(scoring, request.images, request.limits, run)
+        check = checks.check_scoring(scoring, request.images, request.limits, run)
         predictions = tasks.publish_predictions(scoring, request.out, run)
     rows = read_predictions(predictions.parent)
     bad = rows[rows["status"] == "quarantined"]
     quarantined = tuple(zip(bad["uri"], bad["error"], strict=True))
-    warnings = tasks.read_report(check).warnings
+    warnings = checks.read_report(check).warnings
     return ScoringResult(run, model, predictions, len(rows) - len(bad), quarantined, warnings)

@@ -12,7 +12,7 @@ from components.evaluation.report import GALLERY_FILE, Summary
 from components.registry import tracking
 from components.registry.models import RegisteredModel
 from data_contracts.report import RuleResult
-from flows import tasks
+from flows import checks, tasks
 from flows.settings import settings
 
 
@@ -35,30 +35,25 @@ def train_captioner(profile: Profile) -> TrainingResult:
     Contracts stand before whatever is expensive. Raises `ContractViolation` when a critical rule is broken.
     """
     tracking.connect(settings().mlflow, settings().model_files)
-    data = profile.dataset
-    splits = (data.train_split, data.validation_split)
+    split = profile.dataset.validation_split
     with tracking.tracked_run(f"train {profile.name}", profile.model_dump(mode="json")) as run:
-        dataset = tasks.fetch_dataset(data)
-        captions = tasks.build_caption_table(dataset, data)
-        checks = [tasks.check_captions(captions, profile, run)]
-        vocabulary = tasks.build_vocabulary(captions, data.train_split, profile.vocabulary)
-        checks += [tasks.check_vocabulary(vocabulary, captions, profile, run)]
-        embeddings = tasks.extract_embeddings(dataset, captions, data, profile.encoder)
-        checks += [tasks.check_embeddings(embeddings, captions, profile, run)]
-        decoder = tasks.train_decoder(captions, vocabulary, embeddings, splits, profile.decoder, run)
-        package = tasks.package_model(decoder, vocabulary, embeddings, profile.decoder, profile.encoder)
-        evaluation = tasks.evaluate_captioner(
-            package, dataset, captions, embeddings, profile, data.validation_split, decoder
-        )
-        checks += [
-            tasks.check_predictions(evaluation, captions, embeddings, data.validation_split, profile.limits, run)
-        ]
-        model = tasks.register_model(package, evaluation, profile.registry.model_name, run)
+        dataset = tasks.fetch_dataset(profile)
+        captions = tasks.build_caption_table(dataset, profile)
+        reports = [checks.check_captions(captions, profile, run)]
+        vocabulary = tasks.build_vocabulary(captions, profile)
+        reports += [checks.check_vocabulary(vocabulary, captions, profile, run)]
+        embeddings = tasks.extract_embeddings(dataset, captions, profile)
+        reports += [checks.check_embeddings(embeddings, captions, profile, run)]
+        decoder = tasks.train_decoder(captions, vocabulary, embeddings, profile, run)
+        package = tasks.package_model(decoder, vocabulary, embeddings, profile)
+        evaluation = tasks.evaluate_captioner(package, dataset, captions, embeddings, profile, split, decoder)
+        reports += [checks.check_predictions(evaluation, captions, embeddings, profile, split, run)]
+        model = tasks.register_model(package, evaluation, profile, run)
     return TrainingResult(
         run_id=run,
         model=model,
         summary=Summary.load(evaluation.path),
         gallery=evaluation.path / GALLERY_FILE,
-        stages=(dataset, captions, vocabulary, embeddings, decoder, package, evaluation, *checks),
-        warnings=tuple(rule for check in checks for rule in tasks.read_report(check).warnings),
+        stages=(dataset, captions, vocabulary, embeddings, decoder, package, evaluation, *reports),
+        warnings=tuple(rule for report in reports for rule in checks.read_report(report).warnings),
     )

@@ -32,6 +32,18 @@ EXAMPLES = 5
 
 
 @dataclass(frozen=True)
+class Material:
+    """What a captioner is judged on."""
+
+    images: pd.DataFrame
+    captions: pd.DataFrame
+    """The caption table; see `data_contracts.schema`."""
+    store: EmbeddingStore
+    archives: Mapping[str, Path]
+    """Where the photographs of each source lie."""
+
+
+@dataclass(frozen=True)
 class Summary:
     """What an evaluation found."""
 
@@ -52,20 +64,19 @@ class Summary:
 
 def evaluate(
     captioner: Captions,
-    images: pd.DataFrame,
-    captions: pd.DataFrame,
-    store: EmbeddingStore,
-    archives: Mapping[str, Path],
-    history: Sequence[Mapping[str, float]],
-    config: EvaluationConfig,
+    material: Material,
     split: str,
+    config: EvaluationConfig,
+    history: Sequence[Mapping[str, float]],
     facts: Mapping[str, str],
     folder: Path,
 ) -> int:
     """Captions every image of `split` that has an embedding, and writes predictions, summary, gallery and curves.
 
-    Returns the number of images. Raises `CaptioningError` when the split has none.
+    `history` are the decoder's epochs, if known; `facts` go into the page's footer. Returns the number of images.
+    Raises `CaptioningError` when the split has none.
     """
+    captions, store = material.captions, material.store
     wanted = captions[(captions["split"] == split) & captions["image_id"].isin(store.index["image_id"])]
     grouped = wanted.groupby("image_id", sort=True)["caption"].apply(list)
     references: References = dict(zip(grouped.index, grouped, strict=True))
@@ -82,10 +93,12 @@ def evaluate(
     predictions.to_parquet(folder / PREDICTIONS_FILE, index=False)
     if history:
         plot_curves(history, folder / CURVES_FILE)
-    summary = _summarise(split, predictions, references, scores, images)
+    summary = _summarise(split, predictions, references, scores, material.images)
     (folder / SUMMARY_FILE).write_text(json.dumps(asdict(summary), indent=1, ensure_ascii=False), encoding="utf-8")
     facts = {"Split": f"{split}, {len(ids):,} images", "Tokenizer": scores.tokenizer, **facts}
-    page = _gallery(predictions, references, images, archives, scores, config.gallery, facts, folder / CURVES_FILE)
+    best, worst = _extremes(predictions, references, material, config.gallery)
+    curves = (folder / CURVES_FILE).read_bytes() if history else None
+    page = render_gallery("Captions of unseen photographs", best, worst, scores.metrics, facts, curves)
     (folder / GALLERY_FILE).write_text(page, encoding="utf-8")
     return len(ids)
 
@@ -112,22 +125,17 @@ def _summarise(
     return Summary(split, len(predictions), metrics, scores.tokenizer, tuple(examples))
 
 
-def _gallery(
-    predictions: pd.DataFrame,
-    references: References,
-    images: pd.DataFrame,
-    archives: Mapping[str, Path],
-    scores: Scores,
-    count: int,
-    facts: Mapping[str, str],
-    curves: Path,
-) -> str:
+def _extremes(
+    predictions: pd.DataFrame, references: References, material: Material, count: int
+) -> tuple[list[GalleryItem], list[GalleryItem]]:
+    """The `count` best captioned photographs and the worst."""
     ranked = predictions.sort_values(["cider", "logprob"], ascending=False)
     # Of a handful of images none is shown as both well and poorly captioned.
     count = min(count, max(1, len(ranked) // 2))
+    images = material.images
     places = dict(zip(images["image_id"], zip(images["archive"], images["file_name"], strict=True), strict=True))
     with ExitStack() as stack:
-        opened = {name: stack.enter_context(open_archive(path)) for name, path in archives.items()}
+        opened = {name: stack.enter_context(open_archive(path)) for name, path in material.archives.items()}
 
         def items(rows: pd.DataFrame) -> list[GalleryItem]:
             found = []
@@ -138,6 +146,4 @@ def _gallery(
                 found.append(GalleryItem(image_id, photograph, caption, logprob, cider, truths))
             return found
 
-        best, worst = items(ranked.head(count)), items(ranked.tail(count)[::-1])
-    picture = curves.read_bytes() if curves.exists() else None
-    return render_gallery("Captions of unseen photographs", best, worst, scores.metrics, facts, picture)
+        return items(ranked.head(count)), items(ranked.tail(count)[::-1])

@@ -1,0 +1,139 @@
+"""The tasks that hold the flow to its data contracts: judged before anything expensive, shown in Prefect and MLflow."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from prefect.artifacts import create_markdown_artifact
+
+from components.artifacts import Artifact, Stage
+from components.config import Profile
+from components.dataset import captions as caption_table
+from components.encoder.registry import find_encoder
+from components.encoder.store import EmbeddingStore
+from components.registry import tracking
+from components.vocabulary.vocabulary import Vocabulary
+from data_contracts.limits import Limits
+from data_contracts.report import ContractReport, ContractViolation
+from flows.tasks import VOCABULARY_FILE, make, task
+
+REPORT_FILE = "report.json"
+
+
+@task
+def check_captions(captions: Artifact, profile: Profile, run_id: str) -> Artifact:
+    """Halts the flow when captions and images do not fit together."""
+
+    def judge() -> ContractReport:
+        from data_contracts.captions import check
+
+        images, table = caption_table.read_caption_table(captions.path)
+        data = profile.dataset
+        splits = {"train_split": data.train_split, "validation_split": data.validation_split}
+        return check(table, images, profile.limits, **splits)
+
+    return _check("captions", [captions], profile.limits, judge, run_id)
+
+
+@task
+def check_vocabulary(vocabulary: Artifact, captions: Artifact, profile: Profile, run_id: str) -> Artifact:
+    """Halts the flow when the vocabulary is malformed or knows too few of the captions' words."""
+
+    def judge() -> ContractReport:
+        from data_contracts.vocabulary import check
+
+        _, table = caption_table.read_caption_table(captions.path)
+        words = Vocabulary.load(vocabulary.path / VOCABULARY_FILE).to_frame()
+        return check(words, table, profile.limits, train_split=profile.dataset.train_split)
+
+    return _check("vocabulary", [vocabulary, captions], profile.limits, judge, run_id)
+
+
+@task
+def check_embeddings(embeddings: Artifact, captions: Artifact, profile: Profile, run_id: str) -> Artifact:
+    """Halts the flow when images lack an embedding or embeddings are unusable."""
+
+    def judge() -> ContractReport:
+        from data_contracts.embeddings import check
+
+        images, _ = caption_table.read_caption_table(captions.path)
+        store, encoder = EmbeddingStore.open(embeddings.path), find_encoder(profile.encoder)
+        return check(
+            store.index,
+            store.quarantine,
+            images,
+            store.shards(),
+            dimension=encoder.dimension,
+            fingerprint=store.encoder.fingerprint,
+            expected_fingerprint=encoder.fingerprint,
+            limits=profile.limits,
+        )
+
+    return _check("embeddings", [embeddings, captions], profile.limits, judge, run_id)
+
+
+@task
+def check_predictions(
+    evaluation: Artifact, captions: Artifact, embeddings: Artifact, profile: Profile, split: str, run_id: str
+) -> Artifact:
+    """Halts the flow when a captioner's output is not fit to be shown, before it is registered."""
+
+    def judge() -> ContractReport:
+        from components.evaluation.report import read_predictions
+        from data_contracts.predictions import check
+
+        _, table = caption_table.read_caption_table(captions.path)
+        embedded = table["image_id"].isin(EmbeddingStore.open(embeddings.path).index["image_id"])
+        expected = table.loc[(table["split"] == split) & embedded, "image_id"].unique()
+        return check(read_predictions(evaluation.path), expected, profile.limits)
+
+    return _check("predictions", [evaluation, captions, embeddings], profile.limits, judge, run_id)
+
+
+@task
+def check_scoring(scoring: Artifact, images: Path, limits: Limits, run_id: str) -> Artifact:
+    """Halts the flow before anything is handed over: images without a row, captions unfit to be shown."""
+
+    def judge() -> ContractReport:
+        from components.scoring.inputs import list_images, uri_of
+        from components.scoring.score import read_predictions
+        from data_contracts.predictions import check
+
+        # By address, not by content: copies of a picture are two inputs.
+        predictions = read_predictions(scoring.path).assign(image_id=lambda rows: rows["uri"])
+        return check(predictions, [uri_of(images, name) for name in list_images(images)], limits)
+
+    return _check("predictions", [scoring], limits, judge, run_id)
+
+
+def _check(
+    table: str, data: list[Artifact], limits: Limits, judge: Callable[[], ContractReport], run_id: str
+) -> Artifact:
+    """A contract as a stage: judged once for the same data and limits, published in every run."""
+
+    def work(folder: Path) -> int:
+        report = judge()
+        if not report.passed:
+            raise ContractViolation(report)
+        (folder / REPORT_FILE).write_text(json.dumps(report.to_json(), indent=1), encoding="utf-8")
+        return report.rows
+
+    code = [f"data_contracts.{table}", "data_contracts.runner", "data_contracts.report"]
+    try:
+        artifact = make(Stage(f"check-{table}", limits, data, sources=code), work)
+    except ContractViolation as violation:
+        publish_report(violation.report, run_id)
+        raise
+    publish_report(read_report(artifact), run_id)
+    return artifact
+
+
+def read_report(check: Artifact) -> ContractReport:
+    """The report that a check left."""
+    return ContractReport.from_json(json.loads((check.path / REPORT_FILE).read_text(encoding="utf-8")))
+
+
+def publish_report(report: ContractReport, run_id: str) -> None:
+    """Shows a contract's report in Prefect and keeps it with the MLflow run."""
+    create_markdown_artifact(report.to_markdown(), key=f"contract-{report.table}")
+    tracking.log_dict(run_id, report.to_json(), f"contracts/{report.table}.json")
