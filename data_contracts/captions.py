@@ -1,17 +1,12 @@
 """The contract of the caption table: captions, the images they describe, and the splits."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
 from data_contracts.limits import Limits
 from data_contracts.report import ContractReport
-from data_contracts.runner import check_columns, great_expectations, validate
+from data_contracts.runner import Suite, always, between, check_columns, critical, suite, unique, validate, warning
 from data_contracts.schema import CAPTIONS, IMAGES
-
-if TYPE_CHECKING:
-    from great_expectations import ExpectationSuite
 
 
 def check(
@@ -64,140 +59,47 @@ def split_facts(images: pd.DataFrame, needed: tuple[str, str]) -> pd.DataFrame:
     return pd.DataFrame({"split": names, "images": sizes, "missing_share": shares})
 
 
-def caption_suite(limits: Limits) -> "ExpectationSuite":
+def caption_suite(limits: Limits) -> Suite:
     """The rules about single captions."""
-    gx = great_expectations()
-    gxe = gx.expectations
-    rules = [
-        gxe.ExpectColumnValuesToBeBetween(
-            column="characters",
-            min_value=1,
-            meta={
-                "rule": "caption-not-empty",
-                "expected": "a caption of at least one visible character",
-                "remedy": "Write or delete these annotations in the captions file.",
-            },
-        ),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="words",
-            min_value=1,
-            meta={
-                "rule": "caption-has-words",
-                "expected": "a caption of at least one word",
-                "remedy": "Delete these annotations: the tokenizer finds no word in them.",
-            },
-        ),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="words",
-            max_value=limits.max_caption_words,
-            severity="warning",
-            meta={
-                "rule": "caption-length",
-                "expected": f"at most {limits.max_caption_words} words",
-                "remedy": "Read these captions, shorten them or raise limits.max_caption_words.",
-            },
-        ),
-        gxe.ExpectColumnValuesToBeUnique(
-            column="caption_id",
-            meta={
-                "rule": "caption-id-unique",
-                "expected": "an id of its own for each caption",
-                "remedy": "Renumber the annotations, or look for a captions file that is read twice.",
-            },
-        ),
-        gxe.ExpectColumnValuesToBeInSet(
-            column="listed",
-            value_set=[True],
-            meta={
-                "rule": "caption-of-listed-image",
-                "expected": "every caption's image among the images",
-                "remedy": "List these images in the captions file, or delete their annotations.",
-            },
-        ),
-    ]
-    return gx.ExpectationSuite("captions", expectations=rules)
+    return suite("captions", [
+        critical("caption-not-empty", between("characters", low=1), "a caption of at least one visible character",
+                 remedy="Write or delete these annotations in the captions file."),
+        critical("caption-has-words", between("words", low=1), "a caption of at least one word",
+                 remedy="Delete these annotations: the tokenizer finds no word in them."),
+        warning("caption-length", between("words", high=limits.max_caption_words),
+                f"at most {limits.max_caption_words} words",
+                remedy="Read these captions, shorten them or raise limits.max_caption_words."),
+        critical("caption-id-unique", unique("caption_id"), "an id of its own for each caption",
+                 remedy="Renumber the annotations, or look for a captions file that is read twice."),
+        critical("caption-of-listed-image", always("listed", True), "every caption's image among the images",
+                 remedy="List these images in the captions file, or delete their annotations."),
+    ])  # fmt: skip
 
 
-def image_suite(limits: Limits) -> "ExpectationSuite":
+def image_suite(limits: Limits) -> Suite:
     """The rules about single images."""
-    gx = great_expectations()
-    gxe = gx.expectations
     low, high = limits.min_captions_per_image, limits.max_captions_per_image
-    rules = [
-        gxe.ExpectColumnValuesToBeBetween(
-            column="splits",
-            max_value=1,
-            meta={
-                "rule": "image-in-one-split",
-                "expected": "each image, with its captions, in one split",
-                "remedy": "Take these images out of one of the splits: scores on seen photographs flatter.",
-            },
-        ),
-        gxe.ExpectColumnValuesToBeInSet(
-            column="repeated",
-            value_set=[False],
-            meta={
-                "rule": "image-listed-once",
-                "expected": "each image listed once in its split",
-                "remedy": "Delete the repeated images, or give them ids of their own.",
-            },
-        ),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="captions",
-            min_value=1,
-            meta={
-                "rule": "image-captioned",
-                "expected": "at least one caption an image",
-                "remedy": "Caption these images, or take them out of the captions file.",
-            },
-        ),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="captions_if_any",
-            min_value=low,
-            max_value=high,
-            severity="warning",
-            meta={
-                "rule": "captions-per-image",
-                "expected": f"{low} to {high} captions an image",
-                "remedy": "Look at these images, or set limits.min_captions_per_image and its maximum.",
-            },
-        ),
-        gxe.ExpectColumnValuesToBeInSet(
-            column="has_file",
-            value_set=[True],
-            severity="warning",
-            meta={
-                "rule": "image-in-archive",
-                "expected": "every listed image in its archive",
-                "remedy": "Add these files to the archive; without them these images are left out.",
-            },
-        ),
-    ]
-    return gx.ExpectationSuite("images", expectations=rules)
+    return suite("images", [
+        critical("image-in-one-split", between("splits", high=1), "each image, with its captions, in one split",
+                 remedy="Take these images out of one of the splits: scores on seen photographs flatter."),
+        critical("image-listed-once", always("repeated", False), "each image listed once in its split",
+                 remedy="Delete the repeated images, or give them ids of their own."),
+        critical("image-captioned", between("captions", low=1), "at least one caption an image",
+                 remedy="Caption these images, or take them out of the captions file."),
+        warning("captions-per-image", between("captions_if_any", low, high), f"{low} to {high} captions an image",
+                remedy="Look at these images, or set limits.min_captions_per_image and its maximum."),
+        warning("image-in-archive", always("has_file", True), "every listed image in its archive",
+                remedy="Add these files to the archive; without them these images are left out."),
+    ])  # fmt: skip
 
 
-def split_suite(limits: Limits) -> "ExpectationSuite":
+def split_suite(limits: Limits) -> Suite:
     """The rules about whole splits."""
-    gx = great_expectations()
-    gxe = gx.expectations
-    rules = [
-        gxe.ExpectColumnValuesToBeBetween(
-            column="images",
-            min_value=1,
-            meta={
-                "rule": "split-has-images",
-                "expected": "images to train on and images to validate on",
-                "remedy": "Check the sources' captions files, dataset.holdout and dataset.sample.",
-            },
-        ),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="missing_share",
-            max_value=limits.max_bad_fraction,
-            meta={
-                "rule": "few-images-missing",
-                "expected": f"at most {limits.max_bad_fraction:g} of a split's images without a file",
-                "remedy": "Compare the archive with its captions file: is it whole, and the right one?",
-            },
-        ),
-    ]
-    return gx.ExpectationSuite("splits", expectations=rules)
+    share = limits.max_bad_fraction
+    return suite("splits", [
+        critical("split-has-images", between("images", low=1), "images to train on and images to validate on",
+                 remedy="Check the sources' captions files, dataset.holdout and dataset.sample."),
+        critical("few-images-missing", between("missing_share", high=share),
+                 f"at most {share:g} of a split's images without a file",
+                 remedy="Compare the archive with its captions file: is it whole, and the right one?"),
+    ])  # fmt: skip

@@ -1,18 +1,16 @@
 """The contract of the embedding store: every image accounted for, every vector usable, the right encoder."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from data_contracts.limits import Limits
 from data_contracts.report import ContractReport
-from data_contracts.runner import check_columns, great_expectations, validate
+from data_contracts.runner import Suite, always, between, check_columns, critical, equal, suite, validate, warning
 from data_contracts.schema import EMBEDDING_INDEX, IMAGES, QUARANTINE
 
-if TYPE_CHECKING:
-    from great_expectations import ExpectationSuite
+AGAIN = "Delete the embeddings and extract them again"
 
 Shards = Iterable[tuple[int, np.ndarray]]
 """Each shard's number and its vectors, (rows, dimension), floating; one in memory at a time."""
@@ -106,140 +104,52 @@ def split_facts(quarantine: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
     return quarantined.groupby(images["split"]).mean().rename("quarantined_share").reset_index()
 
 
-def vector_suite() -> "ExpectationSuite":
+def vector_suite() -> Suite:
     """The rules about single vectors."""
-    gx = great_expectations()
-    gxe = gx.expectations
-    again = "Delete the embeddings and extract them again"
-    rules = [
-        gxe.ExpectColumnValuesToBeInSet(
-            column="own_row",
-            value_set=[True],
-            meta={
-                "rule": "vector-stored",
-                "expected": "a stored vector of its own for every entry of the index",
-                "remedy": f"{again}: the index does not belong to these shards.",
-            },
-        ),
-        gxe.ExpectColumnPairValuesToBeEqual(
-            column_A="dimension",
-            column_B="expected_dimension",
-            ignore_row_if="either_value_is_missing",
-            meta={
-                "rule": "vector-dimension",
-                "expected": "as many values as the encoder produces",
-                "remedy": f"{again}: these shards come from another encoder.",
-            },
-        ),
-        gxe.ExpectColumnValuesToBeInSet(
-            column="finite",
-            value_set=[True],
-            meta={
-                "rule": "vector-finite",
-                "expected": "finite values only",
-                "remedy": f"{again}; if they fail once more, look at the encoder's precision.",
-            },
-        ),
-        gxe.ExpectColumnValuesToBeInSet(
-            column="constant",
-            value_set=[False],
-            meta={
-                "rule": "vector-not-constant",
-                "expected": "values that differ",
-                "remedy": f"{again}: the encoder ran without its weights, or the shard was never written.",
-            },
-        ),
-    ]
-    return gx.ExpectationSuite("embeddings", expectations=rules)
+    return suite("embeddings", [
+        critical("vector-stored", always("own_row", True), "a stored vector of its own for every entry of the index",
+                 remedy=f"{AGAIN}: the index does not belong to these shards."),
+        critical("vector-dimension", equal("dimension", "expected_dimension", unless="either_value_is_missing"),
+                 "as many values as the encoder produces", remedy=f"{AGAIN}: these shards come from another encoder."),
+        critical("vector-finite", always("finite", True), "finite values only",
+                 remedy=f"{AGAIN}; if they fail once more, look at the encoder's precision."),
+        critical("vector-not-constant", always("constant", False), "values that differ",
+                 remedy=f"{AGAIN}: the encoder ran without its weights, or the shard was never written."),
+    ])  # fmt: skip
 
 
-def image_suite() -> "ExpectationSuite":
+def image_suite() -> Suite:
     """The rules about single images."""
-    gx = great_expectations()
-    gxe = gx.expectations
-    again = "Delete the embeddings and extract them again"
-    rules = [
-        gxe.ExpectColumnValuesToBeBetween(
-            column="outcomes_due",
-            min_value=1,
-            meta={
-                "rule": "image-accounted-for",
-                "expected": "every image that has a file embedded or quarantined",
-                "remedy": "Run the extraction again; it resumes where it stopped.",
-            },
-        ),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="outcomes",
-            max_value=1,
-            meta={
-                "rule": "image-accounted-for-once",
-                "expected": "no image embedded twice, or embedded and quarantined",
-                "remedy": f"{again}.",
-            },
-        ),
-        gxe.ExpectColumnValuesToBeInSet(
-            column="listed",
-            value_set=[True],
-            meta={
-                "rule": "embedding-of-listed-image",
-                "expected": "images of this caption table only",
-                "remedy": f"{again}: these belong to another data set.",
-            },
-        ),
-        gxe.ExpectColumnValuesToBeInSet(
-            column="quarantined",
-            value_set=[False],
-            severity="warning",
-            meta={
-                "rule": "image-readable",
-                "expected": "every image readable",
-                "remedy": "Replace these files in their archive; until then the run goes on without them.",
-            },
-        ),
-    ]
-    return gx.ExpectationSuite("images", expectations=rules)
+    return suite("images", [
+        critical("image-accounted-for", between("outcomes_due", low=1),
+                 "every image that has a file embedded or quarantined",
+                 remedy="Run the extraction again; it resumes where it stopped."),
+        critical("image-accounted-for-once", between("outcomes", high=1),
+                 "no image embedded twice, or embedded and quarantined", remedy=f"{AGAIN}."),
+        critical("embedding-of-listed-image", always("listed", True), "images of this caption table only",
+                 remedy=f"{AGAIN}: these belong to another data set."),
+        warning("image-readable", always("quarantined", False), "every image readable",
+                remedy="Replace these files in their archive; until then the run goes on without them."),
+    ])  # fmt: skip
 
 
-def split_suite(limits: Limits) -> "ExpectationSuite":
+def split_suite(limits: Limits) -> Suite:
     """The rule about whole splits."""
-    gx = great_expectations()
-    rules = [
-        gx.expectations.ExpectColumnValuesToBeBetween(
-            column="quarantined_share",
-            max_value=limits.max_bad_fraction,
-            meta={
-                "rule": "few-images-quarantined",
-                "expected": f"at most {limits.max_bad_fraction:g} of a split's images quarantined",
-                "remedy": "Is the archive damaged? Fetch it again, or raise limits.max_bad_fraction.",
-            },
-        ),
-    ]
-    return gx.ExpectationSuite("splits", expectations=rules)
+    return suite("splits", [
+        critical("few-images-quarantined", between("quarantined_share", high=limits.max_bad_fraction),
+                 f"at most {limits.max_bad_fraction:g} of a split's images quarantined",
+                 remedy="Is the archive damaged? Fetch it again, or raise limits.max_bad_fraction."),
+    ])  # fmt: skip
 
 
-def store_suite(limits: Limits) -> "ExpectationSuite":
+def store_suite(limits: Limits) -> Suite:
     """The rules about the store as a whole."""
-    gx = great_expectations()
-    gxe = gx.expectations
-    rules = [
-        gxe.ExpectColumnPairValuesToBeEqual(
-            column_A="fingerprint",
-            column_B="expected_fingerprint",
-            meta={
-                "rule": "encoder-fingerprint",
-                "expected": "embeddings made by the encoder of this profile",
-                "remedy": "Extract them again with this encoder, or name the other one in the profile.",
-            },
-        ),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="repeated_share",
-            max_value=limits.max_repeated_embedding_share,
-            severity="warning",
-            meta={
-                "rule": "few-vectors-repeated",
-                "expected": f"at most {limits.max_repeated_embedding_share:g} of the vectors repeat another",
-                "remedy": "Look for photographs that are in the data set more than once.",
-            },
-        ),
-    ]
-    return gx.ExpectationSuite("store", expectations=rules)
+    share = limits.max_repeated_embedding_share
+    return suite("store", [
+        critical("encoder-fingerprint", equal("fingerprint", "expected_fingerprint"),
+                 "embeddings made by the encoder of this profile",
+                 remedy="Extract them again with this encoder, or name the other one in the profile."),
+        warning("few-vectors-repeated", between("repeated_share", high=share),
+                f"at most {share:g} of the vectors repeat another",
+                remedy="Look for photographs that are in the data set more than once."),
+    ])  # fmt: skip

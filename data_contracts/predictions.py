@@ -5,18 +5,14 @@ It judges the table of a scoring run (`schema.PREDICTIONS`) or of an evaluation 
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from data_contracts.limits import Limits
 from data_contracts.report import ContractReport
-from data_contracts.runner import check_columns, great_expectations, validate
+from data_contracts.runner import Suite, always, between, check_columns, critical, suite, validate, warning
 from data_contracts.schema import PREDICTIONS, SPECIALS
-
-if TYPE_CHECKING:
-    from great_expectations import ExpectationSuite
 
 JUDGED = ("image_id", "caption", "logprob", "status", "error")
 
@@ -82,107 +78,38 @@ def caption_facts(predictions: pd.DataFrame, judged_from: int) -> pd.DataFrame:
     return pd.DataFrame({"most_frequent": [most], "share": [share]})
 
 
-def row_suite() -> "ExpectationSuite":
+def row_suite() -> Suite:
     """The rules about single rows."""
-    gx = great_expectations()
-    gxe = gx.expectations
     model = "Do not use or promote this model: its decoding is at fault."
     scoring = "The program that wrote this table is at fault: report these rows with its log."
-    rules = [
-        gxe.ExpectColumnValuesToBeInSet(
-            column="status",
-            value_set=["ok", "quarantined"],
-            meta={"rule": "status-known", "expected": "the status ok or quarantined", "remedy": scoring},
-        ),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="caption_characters",
-            min_value=1,
-            meta={
-                "rule": "caption-not-empty",
-                "expected": "a caption for every image that is ok",
-                "remedy": model,
-            },
-        ),
-        gxe.ExpectColumnValuesToBeInSet(
-            column="special",
-            value_set=[False],
-            meta={
-                "rule": "no-special-words",
-                "expected": f"no {', '.join(SPECIALS)} in captions",
-                "remedy": model,
-            },
-        ),
-        gxe.ExpectColumnValuesToBeInSet(
-            column="logprob_bad",
-            value_set=[False],
-            meta={
-                "rule": "logprob-valid",
-                "expected": "a finite log probability of at most 0 for every caption",
-                "remedy": model,
-            },
-        ),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="error_characters",
-            min_value=1,
-            meta={
-                "rule": "error-given",
-                "expected": "a reason for every quarantined image",
-                "remedy": scoring,
-            },
-        ),
-    ]
-    return gx.ExpectationSuite("predictions", expectations=rules)
+    return suite("predictions", [
+        critical("status-known", always("status", "ok", "quarantined"), "the status ok or quarantined", remedy=scoring),
+        critical("caption-not-empty", between("caption_characters", low=1), "a caption for every image that is ok",
+                 remedy=model),
+        critical("no-special-words", always("special", False), f"no {', '.join(SPECIALS)} in captions", remedy=model),
+        critical("logprob-valid", always("logprob_bad", False),
+                 "a finite log probability of at most 0 for every caption", remedy=model),
+        critical("error-given", between("error_characters", low=1), "a reason for every quarantined image",
+                 remedy=scoring),
+    ])  # fmt: skip
 
 
-def image_suite() -> "ExpectationSuite":
+def image_suite() -> Suite:
     """The rules about the images that the rows are of."""
-    gx = great_expectations()
-    gxe = gx.expectations
-    rules = [
-        gxe.ExpectColumnValuesToBeBetween(
-            column="lacking",
-            max_value=0,
-            meta={
-                "rule": "image-predicted",
-                "expected": "a row for every image given",
-                "remedy": "Score these images again; an image that cannot be read gets a quarantined row.",
-            },
-        ),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="surplus",
-            max_value=0,
-            meta={
-                "rule": "image-predicted-once",
-                "expected": "no more rows of an image than times it was given",
-                "remedy": "Delete the output and score again: parts of two runs may be in it.",
-            },
-        ),
-        gxe.ExpectColumnValuesToBeInSet(
-            column="expected",
-            value_set=[True],
-            meta={
-                "rule": "image-given",
-                "expected": "rows of the given images only",
-                "remedy": "Delete the output and score again: it holds another run's images.",
-            },
-        ),
-    ]
-    return gx.ExpectationSuite("images", expectations=rules)
+    return suite("images", [
+        critical("image-predicted", between("lacking", high=0), "a row for every image given",
+                 remedy="Score these images again; an image that cannot be read gets a quarantined row."),
+        critical("image-predicted-once", between("surplus", high=0), "no more rows of an image than times it was given",
+                 remedy="Delete the output and score again: parts of two runs may be in it."),
+        critical("image-given", always("expected", True), "rows of the given images only",
+                 remedy="Delete the output and score again: it holds another run's images."),
+    ])  # fmt: skip
 
 
-def caption_suite(limits: Limits) -> "ExpectationSuite":
+def caption_suite(limits: Limits) -> Suite:
     """The rule about all captions together."""
-    gx = great_expectations()
-    rules = [
-        gx.expectations.ExpectColumnValuesToBeBetween(
-            column="share",
-            max_value=limits.max_repeated_caption_share,
-            severity="warning",
-            meta={
-                "rule": "captions-differ",
-                "expected": f"at most {limits.max_repeated_caption_share:g} of the captions alike",
-                "remedy": "Unless the images are alike, the decoder ignores them: train on or roll back.",
-            },
-        ),
-    ]
-    return gx.ExpectationSuite("captions", expectations=rules)
+    share = limits.max_repeated_caption_share
+    return suite("captions", [
+        warning("captions-differ", between("share", high=share), f"at most {share:g} of the captions alike",
+                remedy="Unless the images are alike, the decoder ignores them: train on or roll back."),
+    ])  # fmt: skip

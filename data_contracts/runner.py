@@ -1,4 +1,4 @@
-"""Runs a Great Expectations suite on a table of facts and reports the outcome in our own terms.
+"""Builds Great Expectations suites of rules, runs them on tables of facts and reports in our own terms.
 
 A fact that does not apply to a row is null there: Great Expectations judges a column's non-null values only.
 That is also why `check_columns` comes first: data with nulls would pass most rules unseen.
@@ -7,15 +7,20 @@ That is also why `check_columns` comes first: data with nulls would pass most ru
 import logging
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pandas as pd
 
-from data_contracts.report import MAX_OFFENDERS, ContractReport, RuleResult
+from data_contracts.report import MAX_OFFENDERS, ContractReport, RuleResult, Severity
 from data_contracts.schema import Columns
 
 if TYPE_CHECKING:
     from great_expectations import ExpectationSuite
+
+Suite: TypeAlias = "ExpectationSuite"
+Test = tuple[str, dict[str, Any]]
+"""The name of an expectation's class and what it is about, without a rule's severity and texts."""
 
 
 def great_expectations() -> Any:
@@ -30,7 +35,48 @@ def great_expectations() -> Any:
     return gx
 
 
-def validate(table: str, frame: pd.DataFrame, suite: "ExpectationSuite", ids: Sequence[str]) -> ContractReport:
+def suite(name: str, rules: Sequence[Any]) -> Suite:
+    """The suite of `rules`, which are reported in this order."""
+    return great_expectations().ExpectationSuite(name, expectations=list(rules))
+
+
+def critical(rule: str, test: Test, expected: str, *, remedy: str, severity: Severity = "critical") -> Any:
+    """The expectation that `test` describes, with what a person is told; the data must not be used without it."""
+    kind, about = test
+    meta = {"rule": rule, "expected": expected, "remedy": remedy}
+    return getattr(great_expectations().expectations, kind)(**about, severity=severity, meta=meta)
+
+
+warning = partial(critical, severity="warning")
+"""The same, of which a person is told and no more."""
+
+
+def always(column: str, *values: object) -> Test:
+    """Every value is one of `values`."""
+    return "ExpectColumnValuesToBeInSet", {"column": column, "value_set": list(values)}
+
+
+def between(column: str, low: float | None = None, high: float | None = None) -> Test:
+    """Every number is at least `low` and at most `high`."""
+    return "ExpectColumnValuesToBeBetween", {"column": column, "min_value": low, "max_value": high}
+
+
+def unique(column: str) -> Test:
+    """No value comes twice."""
+    return "ExpectColumnValuesToBeUnique", {"column": column}
+
+
+def equal(column: str, other: str, unless: str = "both_values_are_missing") -> Test:
+    """Two columns agree in every row."""
+    return "ExpectColumnPairValuesToBeEqual", {"column_A": column, "column_B": other, "ignore_row_if": unless}
+
+
+def row_count(low: int, high: int) -> Test:
+    """The table has at least `low` and at most `high` rows."""
+    return "ExpectTableRowCountToBeBetween", {"min_value": low, "max_value": high}
+
+
+def validate(table: str, frame: pd.DataFrame, suite: Suite, ids: Sequence[str]) -> ContractReport:
     """Judges `frame` by `suite`, in memory; nothing is written or sent.
 
     Every expectation has a `severity` (critical by default) and in `meta` its `rule`, `expected`, `remedy`.
@@ -66,34 +112,16 @@ def check_columns(
     return ContractReport(table, len(next(iter(frames.values()))[0]), report.rules)
 
 
-def columns_suite() -> "ExpectationSuite":
+def columns_suite() -> Suite:
     """The rules about a table's columns."""
-    gx = great_expectations()
-    gxe = gx.expectations
-    remedy = "Build the table again with this version of the project; see data_contracts/schema.py."
-    rules = [
-        gxe.ExpectColumnValuesToBeInSet(
-            column="present",
-            value_set=[True],
-            meta={"rule": "column-present", "expected": "every column of the schema", "remedy": remedy},
-        ),
-        gxe.ExpectColumnPairValuesToBeEqual(
-            column_A="dtype",
-            column_B="expected_dtype",
-            ignore_row_if="either_value_is_missing",
-            meta={"rule": "column-dtype", "expected": "the dtypes of the schema", "remedy": remedy},
-        ),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="nulls",
-            max_value=0,
-            meta={
-                "rule": "column-without-nulls",
-                "expected": "no missing value in any row",
-                "remedy": "Fill these columns; text that is absent is the empty string.",
-            },
-        ),
-    ]
-    return gx.ExpectationSuite("columns", expectations=rules)
+    again = "Build the table again with this version of the project; see data_contracts/schema.py."
+    return suite("columns", [
+        critical("column-present", always("present", True), "every column of the schema", remedy=again),
+        critical("column-dtype", equal("dtype", "expected_dtype", unless="either_value_is_missing"),
+                 "the dtypes of the schema", remedy=again),
+        critical("column-without-nulls", between("nulls", high=0), "no missing value in any row",
+                 remedy="Fill these columns; text that is absent is the empty string."),
+    ])  # fmt: skip
 
 
 def _context(gx: Any) -> Any:

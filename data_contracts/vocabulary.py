@@ -1,18 +1,25 @@
 """The contract of the vocabulary: ids, words, size, and how much of the captions it knows."""
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from data_contracts.limits import Limits
 from data_contracts.report import ContractReport
-from data_contracts.runner import check_columns, great_expectations, validate
+from data_contracts.runner import (
+    Suite,
+    always,
+    between,
+    check_columns,
+    critical,
+    row_count,
+    suite,
+    unique,
+    validate,
+    warning,
+)
 from data_contracts.schema import CAPTIONS, SPECIALS, VOCABULARY
-
-if TYPE_CHECKING:
-    from great_expectations import ExpectationSuite
 
 COUNTED: dict[str, str] = {name: CAPTIONS[name] for name in ("split", "tokens")}
 """The columns of the captions that coverage is computed from."""
@@ -65,85 +72,31 @@ def coverage_facts(vocabulary: pd.DataFrame, captions: pd.DataFrame, train_split
     return pd.DataFrame(facts, columns=names).astype(dict.fromkeys(names[1:3], "float64"))
 
 
-def word_suite(limits: Limits) -> "ExpectationSuite":
+def word_suite(limits: Limits) -> Suite:
     """The rules about the words and their ids."""
-    gx = great_expectations()
-    gxe = gx.expectations
+    low, high = len(SPECIALS) + 1, limits.max_vocabulary
     rebuild = "Build the vocabulary again; do not edit it."
-    rules = [
-        gxe.ExpectTableRowCountToBeBetween(
-            min_value=len(SPECIALS) + 1,
-            max_value=limits.max_vocabulary,
-            meta={
-                "rule": "vocabulary-size",
-                "expected": f"{len(SPECIALS) + 1} to {limits.max_vocabulary:,} words, specials included",
-                "remedy": "Lower or raise vocabulary.min_count, or raise limits.max_vocabulary.",
-            },
-        ),
-        gxe.ExpectColumnValuesToBeInSet(
-            column="id_fits",
-            value_set=[True],
-            meta={"rule": "ids-contiguous", "expected": "the ids 0 to n-1, each once", "remedy": rebuild},
-        ),
-        gxe.ExpectColumnValuesToBeInSet(
-            column="special_of_id",
-            value_set=[True],
-            meta={
-                "rule": "specials-first",
-                "expected": f"{', '.join(SPECIALS)} at the ids 0 to {len(SPECIALS) - 1}",
-                "remedy": rebuild,
-            },
-        ),
-        gxe.ExpectColumnValuesToBeInSet(
-            column="reserved",
-            value_set=[False],
-            meta={
-                "rule": "no-special-among-words",
-                "expected": "no special among the ordinary words",
-                "remedy": "Look for this text in the captions and in the tokenizer, which should divide it.",
-            },
-        ),
-        gxe.ExpectColumnValuesToBeUnique(
-            column="ordinary",
-            meta={"rule": "word-unique", "expected": "each word once", "remedy": rebuild},
-        ),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="characters",
-            min_value=1,
-            meta={
-                "rule": "word-not-empty",
-                "expected": "words of visible characters",
-                "remedy": "Look for captions that the tokenizer divides into empty words.",
-            },
-        ),
-    ]
-    return gx.ExpectationSuite("vocabulary", expectations=rules)
+    return suite("vocabulary", [
+        critical("vocabulary-size", row_count(low, high), f"{low} to {high:,} words, specials included",
+                 remedy="Lower or raise vocabulary.min_count, or raise limits.max_vocabulary."),
+        critical("ids-contiguous", always("id_fits", True), "the ids 0 to n-1, each once", remedy=rebuild),
+        critical("specials-first", always("special_of_id", True),
+                 f"{', '.join(SPECIALS)} at the ids 0 to {len(SPECIALS) - 1}", remedy=rebuild),
+        critical("no-special-among-words", always("reserved", False), "no special among the ordinary words",
+                 remedy="Look for this text in the captions and in the tokenizer, which should divide it."),
+        critical("word-unique", unique("ordinary"), "each word once", remedy=rebuild),
+        critical("word-not-empty", between("characters", low=1), "words of visible characters",
+                 remedy="Look for captions that the tokenizer divides into empty words."),
+    ])  # fmt: skip
 
 
-def coverage_suite(limits: Limits) -> "ExpectationSuite":
+def coverage_suite(limits: Limits) -> Suite:
     """The rules about the words that the vocabulary lacks."""
-    gx = great_expectations()
-    gxe = gx.expectations
-    expected = f"at most {limits.max_unknown_rate:g} of the words unknown"
-    rules = [
-        gxe.ExpectColumnValuesToBeBetween(
-            column="unknown_in_training",
-            max_value=limits.max_unknown_rate,
-            meta={
-                "rule": "training-words-known",
-                "expected": expected,
-                "remedy": "Use more captions, lower vocabulary.min_count, or raise limits.max_unknown_rate.",
-            },
-        ),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="unknown_elsewhere",
-            max_value=limits.max_unknown_rate,
-            severity="warning",
-            meta={
-                "rule": "other-words-known",
-                "expected": expected,
-                "remedy": "Do these captions belong to the training captions' language and subject?",
-            },
-        ),
-    ]
-    return gx.ExpectationSuite("coverage", expectations=rules)
+    rate = limits.max_unknown_rate
+    expected = f"at most {rate:g} of the words unknown"
+    return suite("coverage", [
+        critical("training-words-known", between("unknown_in_training", high=rate), expected,
+                 remedy="Use more captions, lower vocabulary.min_count, or raise limits.max_unknown_rate."),
+        warning("other-words-known", between("unknown_elsewhere", high=rate), expected,
+                remedy="Do these captions belong to the training captions' language and subject?"),
+    ])  # fmt: skip

@@ -18,6 +18,13 @@ CHAMPION = "models:/captioner@champion"
 QUARANTINED = 4
 """Exit code of a command that did its work but could not read some of its inputs."""
 
+
+class RunInterruptedError(CaptioningError):
+    """Ctrl-C."""
+
+    exit_code = 130
+
+
 app = typer.Typer(
     help="A production line for image captions: train, judge, register and run a captioner.",
     no_args_is_help=True,
@@ -133,8 +140,6 @@ def main() -> None:
         app()
     except CaptioningError as error:
         _fail(error, str(error), error.exit_code, debug)
-    except KeyboardInterrupt as error:
-        _fail(error, "interrupted; run the same command again to go on", 130, debug)
     except Exception as error:  # noqa: BLE001 - the last line of defence: a message instead of a traceback
         code = getattr(error, "exit_code", None)  # a contract's violation, whose module is not imported yet
         message = str(error) if code else f"{type(error).__name__}: {error}\n(--debug shows where)"
@@ -174,10 +179,13 @@ def _prefect() -> Iterator[None]:
     from flows.settings import settings
 
     with prefect_server(settings()):
-        import flows.tasks  # noqa: F401
+        try:
+            import flows.tasks  # noqa: F401
 
-        wait_for_server()
-        yield
+            wait_for_server()
+            yield
+        except KeyboardInterrupt as error:
+            raise RunInterruptedError("interrupted; the same command goes on where this run was") from error
 
 
 if __name__ == "__main__":

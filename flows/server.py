@@ -5,9 +5,12 @@ Not Prefect's ephemeral mode: that loses part of the history of a run's tasks wh
 
 import logging
 import os
+import runpy
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,11 +38,12 @@ def prefect_server(settings: Settings) -> Iterator[None]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     settings.logs.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-m", "flows.server", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
     with (settings.logs / "prefect-server.log").open("ab") as output:
-        # Its own session: Ctrl-C must reach the run first, and the server after it.
-        server = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+        # Its own session: Ctrl-C must reach the run first, and the server after it. Its standard input stays open as
+        # long as this process lives.
+        server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True)
         try:
             yield
         finally:
@@ -70,3 +74,13 @@ def wait_for_server() -> None:
         except httpx.HTTPError:
             time.sleep(0.2)
     raise CaptioningError(f"the Prefect server at {address} does not answer; see logs/prefect-server.log")
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()  # returns when the process that started this one is gone, however it went
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":  # the `prefect` command, for as long as the process that started it lives
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    runpy.run_module("prefect", run_name="__main__")

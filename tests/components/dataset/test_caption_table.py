@@ -102,6 +102,11 @@ def test_a_smaller_subset_is_part_of_a_larger_one(key: str, amounts: tuple[float
     assert set(small.items()) != set(of_ids(ids, config(seed=1, **{key: amounts[0]})).items())
 
 
+def test_images_of_a_limit_do_not_depend_on_the_sample_they_are_taken_from() -> None:
+    ids = range(500)
+    assert of_ids(ids, config(sample=0.5, max_images=9)).equals(of_ids(ids, config(max_images=9)))
+
+
 def test_the_sample_is_a_share_of_every_split() -> None:
     split = of_ids(range(4000), config(sample=0.25))
     assert len(split) == pytest.approx(1000, abs=110)

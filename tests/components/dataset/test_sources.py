@@ -171,7 +171,7 @@ segments = st.sampled_from(["..", ".", "%2e%2e", "..%2f..", "%2F", "", "a", "é"
 @given(st.lists(segments, max_size=6), st.sampled_from(["example.org", "example.org:80", "..", ".", "..:80", "[::1]"]))
 def test_downloads_never_leave_their_folder(parts: list[str], host: str) -> None:
     downloads = Path("/home/downloads")
-    path = located(config(f"http://{host}", "/".join([*parts, "a.zip"])), downloads)
+    path = located(config("", "/".join([f"http://{host}", *parts, "a.zip"])), downloads)
     assert downloads in Path(os.path.normpath(path)).parents
 
 

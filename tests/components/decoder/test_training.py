@@ -145,7 +145,6 @@ def test_the_loss_becoming_no_number_ends_the_training_and_keeps_the_last_checkp
     with pytest.raises(CaptioningError, match=r"diverged in epoch 2: the loss is nan.*checkpoint is of epoch 1.*rate"):
         train(toy, broken, data, WORDS, tmp_path, ignore)
     assert (tmp_path / CHECKPOINT_FILE).read_bytes() == checkpoint
-    assert len(train(toy, data, data, WORDS, tmp_path, ignore)) == 4
 
 
 @pytest.mark.parametrize("steps", [4, 1])

@@ -47,7 +47,7 @@ def test_pixels_are_those_of_a_plain_resize_of_the_centre_square(width: int, hei
     pixels = noise(width, height, seed)
     found = read_pixels(encoded(pixels), size)
     assert (found.shape, found.dtype) == ((size, size, 3), np.uint8)
-    assert np.abs(found - reference(pixels, size)).max() <= 1
+    assert np.abs(found - reference(pixels, size)).max() < 1.01
 
 
 @pytest.mark.parametrize(("width", "height"), [(5, 5), (6, 5), (5, 6), (7, 5), (8, 5), (5, 8)])
@@ -167,7 +167,7 @@ JPEG = encoded(noise(40, 30), "JPEG")
         pytest.param(b"BLP1" + struct.pack("<iii", -1, 0, 0) + b"\0" * 2000, "not an image", id="unknown encoding"),
     ],
 )
-@pytest.mark.filterwarnings("default::PIL.Image.DecompressionBombWarning")
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_what_cannot_be_read_is_a_bad_image(data: bytes, reason: str) -> None:
     with pytest.raises(BadImageError, match=reason):
         read_pixels(data, 8)

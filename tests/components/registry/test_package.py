@@ -1,0 +1,99 @@
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from keras import ops
+
+from components.decoder import search
+from components.decoder.model import Decoder
+from data_contracts.schema import END, UNK
+
+LENGTH = 6
+
+
+@pytest.fixture(scope="module")
+def exported(package: Path) -> Any:
+    import tensorflow as tf
+
+    return tf.saved_model.load(str(package / "captioner" / "saved_model"))
+
+
+@pytest.fixture(scope="module")
+def embeddings() -> np.ndarray:
+    return np.random.default_rng(2).normal(size=(12, 5)).astype(np.float32)
+
+
+def as_arrays(found: Any) -> tuple[np.ndarray, np.ndarray]:
+    ids, logprobs = found
+    return ops.convert_to_numpy(ids), ops.convert_to_numpy(logprobs)
+
+
+def test_the_package_is_code_graph_vocabulary_and_card(package: Path) -> None:
+    assert {path.name for path in package.iterdir()} == {"model.py", "captioner"}
+    assert {path.name for path in (package / "captioner").iterdir()} == {"saved_model", "vocabulary.json", "model.json"}
+    card = json.loads((package / "captioner" / "model.json").read_text(encoding="utf-8"))
+    encoder = {"name": "toy", "fingerprint": "0123456789abcdef", "dimension": 5, "input_size": 8}
+    assert card == {"schema": 1, "encoder": encoder, "max_length": 7}
+    ast.parse((package / "model.py").read_text(encoding="utf-8"))
+
+
+def test_the_graph_searches_as_the_decoder_does(exported: Any, toy_decoder: Decoder, embeddings: np.ndarray) -> None:
+    ids, logprobs = as_arrays(exported.greedy(embeddings))
+    expected_ids, expected = as_arrays(search.greedy(toy_decoder, embeddings, LENGTH))
+    assert ids.shape == (12, LENGTH)
+    np.testing.assert_array_equal(ids, expected_ids)
+    np.testing.assert_allclose(logprobs, expected, rtol=1e-5)
+    assert len({tuple(caption) for caption in ids.tolist()}) > 3
+
+
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_the_graph_takes_a_beam_of_any_width(
+    exported: Any, toy_decoder: Decoder, embeddings: np.ndarray, width: int
+) -> None:
+    ids, logprobs = as_arrays(exported.beam(embeddings, width))
+    expected_ids, expected = as_arrays(search.beam(toy_decoder, embeddings, LENGTH, width))
+    assert ids.shape == (12, width, LENGTH)
+    np.testing.assert_array_equal(ids, expected_ids)
+    np.testing.assert_allclose(logprobs, expected, rtol=1e-5)
+
+
+def test_the_graph_takes_batches_of_any_size(exported: Any, embeddings: np.ndarray) -> None:
+    ids, _ = as_arrays(exported.greedy(embeddings))
+    for batch in (embeddings[:0], embeddings[3:4], embeddings[5:9]):
+        rows = [row for row, vector in enumerate(embeddings) if any(np.array_equal(vector, one) for one in batch)]
+        np.testing.assert_array_equal(as_arrays(exported.greedy(batch))[0], ids[rows])
+
+
+def test_the_graph_draws_from_the_softmax_of_the_first_step(exported: Any, toy_decoder: Decoder) -> None:
+    embedding, draws, temperature = np.full((1, 5), 0.3, np.float32), 20_000, 1.5
+    ids, _ = as_arrays(exported.sample(np.repeat(embedding, draws, axis=0), temperature, 3))
+    logits = np.asarray(toy_decoder((embedding, np.array([[2]], np.int32))), np.float64)[0, 0, END + 1 :]
+    expected = np.exp(logits / temperature) / np.exp(logits / temperature).sum()
+    found = np.bincount(ids[:, 0], minlength=8)[END + 1 :] / draws
+    np.testing.assert_allclose(found, expected, atol=4 * 0.5 / np.sqrt(draws))
+
+
+def test_a_seed_decides_the_sample(exported: Any, embeddings: np.ndarray) -> None:
+    many = np.repeat(embeddings, 20, axis=0)
+    first, same, other = (as_arrays(exported.sample(many, 1.0, seed))[0] for seed in (7, 7, 8))
+    np.testing.assert_array_equal(first, same)
+    assert not np.array_equal(first, other)
+    assert not np.array_equal(first[0::20], first[1::20])  # every image of a batch has draws of its own
+
+
+def test_a_sample_near_temperature_zero_is_greedy(exported: Any, embeddings: np.ndarray) -> None:
+    ids, _ = as_arrays(exported.sample(embeddings, 1e-6, 0))
+    np.testing.assert_array_equal(ids, as_arrays(exported.greedy(embeddings))[0])
+    assert not (ids == UNK).any()
+
+
+def test_pixels_are_embedded_in_the_graph(exported: Any) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3)).astype(np.uint8)
+    vectors = ops.convert_to_numpy(exported.embed(pixels))
+    assert (vectors.shape, vectors.dtype) == ((3, 5), np.float32)
+    alone = [ops.convert_to_numpy(exported.embed(pixels[row : row + 1]))[0] for row in range(3)]
+    np.testing.assert_allclose(vectors, alone, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(vectors[0], vectors[1])

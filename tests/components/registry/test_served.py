@@ -1,0 +1,105 @@
+import base64
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+
+from components.registry.captioner import Captioner, Search
+from components.registry.models import register
+from components.registry.tracking import connect, tracked_run
+
+pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")  # its own imports warn, and its use of SQLAlchemy 2.1
+
+Photograph = Callable[[int], bytes]
+
+
+@pytest.fixture(scope="module")
+def served(package: Path, migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The registered model as MLflow loads it, its signature enforced."""
+    folder = tmp_path_factory.mktemp("served")
+    connect(f"sqlite:///{shutil.copy(migrated, folder / 'mlflow.db')}", folder / "artifacts")
+    with tracked_run("run", {}) as run_id:
+        model = register(package, "digest", "captioner", run_id, {})
+    yield mlflow.pyfunc.load_model(model.uri)
+    mlflow.set_tracking_uri(None)
+    mlflow.set_registry_uri(None)
+
+
+def table(*images: object) -> pd.DataFrame:
+    return pd.DataFrame({"image": pd.Series(images, dtype=object)})
+
+
+def expected(package: Path, photographs: list[bytes], search: Search) -> list[str]:
+    captioner = Captioner(package / "captioner")
+    pixels: list[Any] = captioner.read(photographs)
+    return [best.text for best, *_ in captioner.caption(captioner.embed(pixels), search)]
+
+
+def test_bytes_and_base64_are_captioned_and_a_broken_image_says_why(
+    served: Any, package: Path, photograph: Photograph
+) -> None:
+    photographs = [photograph(n) for n in range(4)]
+    text = base64.b64encode(photographs[1]).decode()
+    rows = served.predict(table(photographs[0], b"no image", text, "no image", photographs[2], b"", photographs[3]))
+    assert list(rows.columns) == ["caption", "logprob", "error"]
+    good = rows[rows["error"] == ""]
+    assert list(good.index) == [0, 2, 4, 6]
+    assert list(good["caption"]) == expected(package, photographs, Search())
+    assert (good["logprob"] < 0).all()
+    bad = rows[rows["error"] != ""]
+    assert list(bad.index) == [1, 3, 5]
+    assert (bad["caption"] == "").all()
+    assert bad["logprob"].isna().all()
+    assert "empty" in bad.loc[5, "error"]
+
+
+@pytest.mark.parametrize("unreadable", ["é", "data:image/jpeg;base64,////", "a", None, float("nan")])
+def test_whatever_a_cell_holds_the_other_images_are_captioned(
+    served: Any, photograph: Photograph, unreadable: object
+) -> None:
+    rows = served.predict(table(photograph(1), unreadable, photograph(2)))
+    assert list(rows["error"] != "") == [False, True, False]
+
+
+def test_a_column_of_text_is_captioned(served: Any, package: Path, photograph: Photograph) -> None:
+    photographs = [photograph(n) for n in range(3)]
+    rows = served.predict(pd.DataFrame({"image": [base64.b64encode(photo).decode() for photo in photographs]}))
+    assert list(rows["caption"]) == expected(package, photographs, Search())
+
+
+def test_none_good_and_none_at_all(served: Any) -> None:
+    assert list(served.predict(table(b"no", b"image"))["caption"]) == ["", ""]
+    assert len(served.predict(table())) == 0
+
+
+def test_the_order_is_the_inputs_whatever_their_index(served: Any, package: Path, photograph: Photograph) -> None:
+    photographs = [photograph(n) for n in (5, 3, 9)]
+    given = table(*photographs)
+    given.index = pd.Index([30, 10, 10])
+    assert list(served.predict(given)["caption"]) == expected(package, photographs, Search())
+
+
+@pytest.mark.parametrize(
+    ("params", "search"),
+    [
+        ({"method": "beam"}, Search("beam")),
+        ({"method": "beam", "beam": 2}, Search("beam", beam=2)),
+        ({"method": "sample", "temperature": 2.0, "seed": 11}, Search("sample", temperature=2.0, seed=11)),
+    ],
+)
+def test_parameters_choose_the_search(
+    served: Any, package: Path, photograph: Photograph, params: dict[str, Any], search: Search
+) -> None:
+    photographs = [photograph(n) for n in range(12)]
+    found = list(served.predict(table(*photographs), params=params)["caption"])
+    assert found == expected(package, photographs, search)
+
+
+def test_parameters_that_make_no_sense_are_refused(served: Any, photograph: Photograph) -> None:
+    for params in ({"method": "best"}, {"method": "beam", "beam": 0}):
+        with pytest.raises(Exception, match="must be"):
+            served.predict(table(photograph(0)), params=params)
