@@ -5,7 +5,7 @@ import pandas as pd
 
 from data_contracts.limits import Limits
 from data_contracts.report import ContractReport
-from data_contracts.runner import Suite, always, between, check_columns, critical, suite, unique, validate, warning
+from data_contracts.runner import Suite, between, check_columns, critical, holds, suite, unique, validate, warning
 from data_contracts.schema import CAPTIONS, IMAGES
 
 
@@ -16,11 +16,10 @@ def check(
     columns = check_columns("captions", {"captions": (captions, CAPTIONS), "images": (images, IMAGES)})
     if not columns.passed:
         return columns
-    described, pictured = caption_facts(captions, images), image_facts(images, captions)
     splits = split_facts(images, (train_split, validation_split))
     reports = [
-        validate("captions", described, caption_suite(limits), ids=("caption_id", "image_id")),
-        validate("images", pictured, image_suite(limits), ids=("image_id", "split", "file_name")),
+        validate("captions", caption_facts(captions, images), caption_suite(limits), ids=("caption_id", "image_id")),
+        validate("images", image_facts(images, captions), image_suite(limits), ids=("image_id", "split", "file_name")),
         validate("splits", splits, split_suite(limits), ids=("split",)),
     ]
     return ContractReport.join("captions", [columns, *reports])
@@ -29,9 +28,11 @@ def check(
 def caption_facts(captions: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
     """One row a caption: its ids, visible `characters`, `words` (null without characters), `listed` image."""
     characters = captions["caption"].str.strip().str.len()
-    words = captions["tokens"].str.count(r"\S+").astype("float64").where(characters > 0)
-    listed = captions["image_id"].isin(images["image_id"])
-    return captions[["caption_id", "image_id"]].assign(characters=characters, words=words, listed=listed)
+    return captions[["caption_id", "image_id"]].assign(
+        characters=characters,
+        words=captions["tokens"].str.count(r"\S+").astype("float64").where(characters > 0),
+        listed=captions["image_id"].isin(images["image_id"]),
+    )
 
 
 def image_facts(images: pd.DataFrame, captions: pd.DataFrame) -> pd.DataFrame:
@@ -71,7 +72,7 @@ def caption_suite(limits: Limits) -> Suite:
                 remedy="Read these captions, shorten them or raise limits.max_caption_words."),
         critical("caption-id-unique", unique("caption_id"), "an id of its own for each caption",
                  remedy="Renumber the annotations, or look for a captions file that is read twice."),
-        critical("caption-of-listed-image", always("listed", True), "every caption's image among the images",
+        critical("caption-of-listed-image", holds("listed", True), "every caption's image among the images",
                  remedy="List these images in the captions file, or delete their annotations."),
     ])  # fmt: skip
 
@@ -82,13 +83,13 @@ def image_suite(limits: Limits) -> Suite:
     return suite("images", [
         critical("image-in-one-split", between("splits", high=1), "each image, with its captions, in one split",
                  remedy="Take these images out of one of the splits: scores on seen photographs flatter."),
-        critical("image-listed-once", always("repeated", False), "each image listed once in its split",
+        critical("image-listed-once", holds("repeated", False), "each image listed once in its split",
                  remedy="Delete the repeated images, or give them ids of their own."),
         critical("image-captioned", between("captions", low=1), "at least one caption an image",
                  remedy="Caption these images, or take them out of the captions file."),
         warning("captions-per-image", between("captions_if_any", low, high), f"{low} to {high} captions an image",
                 remedy="Look at these images, or set limits.min_captions_per_image and its maximum."),
-        warning("image-in-archive", always("has_file", True), "every listed image in its archive",
+        warning("image-in-archive", holds("has_file", True), "every listed image in its archive",
                 remedy="Add these files to the archive; without them these images are left out."),
     ])  # fmt: skip
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from data_contracts.limits import Limits
 from data_contracts.report import ContractReport
-from data_contracts.runner import Suite, always, between, check_columns, critical, equal, suite, validate, warning
+from data_contracts.runner import Suite, between, check_columns, critical, equal, holds, suite, validate, warning
 from data_contracts.schema import EMBEDDING_INDEX, IMAGES, QUARANTINE
 
 AGAIN = "Delete the embeddings and extract them again"
@@ -53,8 +53,7 @@ def vector_facts(index: pd.DataFrame, vectors: Shards, dimension: int) -> pd.Dat
     (null without a vector), `expected_dimension`, `finite`, `constant` and `repeats_another`.
     """
     shards = [_shard_facts(shard, np.asarray(rows)) for shard, rows in vectors]
-    empty = _shard_facts(0, np.empty((0, dimension), np.float32))
-    stored = pd.concat(shards, ignore_index=True) if shards else empty
+    stored = pd.concat(shards or [_shard_facts(0, np.empty((0, dimension)))], ignore_index=True)
     stored["repeats_another"] = stored["digest"].duplicated()
     facts = index.merge(stored.drop(columns="digest"), how="left", on=["shard", "row"])
     return facts.assign(
@@ -107,13 +106,13 @@ def split_facts(quarantine: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
 def vector_suite() -> Suite:
     """The rules about single vectors."""
     return suite("embeddings", [
-        critical("vector-stored", always("own_row", True), "a stored vector of its own for every entry of the index",
+        critical("vector-stored", holds("own_row", True), "a stored vector of its own for every entry of the index",
                  remedy=f"{AGAIN}: the index does not belong to these shards."),
         critical("vector-dimension", equal("dimension", "expected_dimension", unless="either_value_is_missing"),
                  "as many values as the encoder produces", remedy=f"{AGAIN}: these shards come from another encoder."),
-        critical("vector-finite", always("finite", True), "finite values only",
+        critical("vector-finite", holds("finite", True), "finite values only",
                  remedy=f"{AGAIN}; if they fail once more, look at the encoder's precision."),
-        critical("vector-not-constant", always("constant", False), "values that differ",
+        critical("vector-not-constant", holds("constant", False), "values that differ",
                  remedy=f"{AGAIN}: the encoder ran without its weights, or the shard was never written."),
     ])  # fmt: skip
 
@@ -126,9 +125,9 @@ def image_suite() -> Suite:
                  remedy="Run the extraction again; it resumes where it stopped."),
         critical("image-accounted-for-once", between("outcomes", high=1),
                  "no image embedded twice, or embedded and quarantined", remedy=f"{AGAIN}."),
-        critical("embedding-of-listed-image", always("listed", True), "images of this caption table only",
+        critical("embedding-of-listed-image", holds("listed", True), "images of this caption table only",
                  remedy=f"{AGAIN}: these belong to another data set."),
-        warning("image-readable", always("quarantined", False), "every image readable",
+        warning("image-readable", holds("quarantined", False), "every image readable",
                 remedy="Replace these files in their archive; until then the run goes on without them."),
     ])  # fmt: skip
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from data_contracts.limits import Limits
 from data_contracts.report import ContractReport
-from data_contracts.runner import Suite, always, between, check_columns, critical, suite, validate, warning
+from data_contracts.runner import Suite, between, check_columns, critical, holds, suite, validate, warning
 from data_contracts.schema import PREDICTIONS, SPECIALS
 
 JUDGED = ("image_id", "caption", "logprob", "status", "error")
@@ -58,14 +58,10 @@ def image_facts(predictions: pd.DataFrame, expected_ids: Iterable[int] | Iterabl
     """One row an image: `image_id`, whether it is `expected`, how many rows are `lacking` or `surplus`."""
     dtype = predictions["image_id"].dtype
     due = pd.Series(list(expected_ids), dtype=dtype).value_counts(sort=False)
-    found = predictions["image_id"].value_counts(sort=False)
-    counts = pd.DataFrame({"due": due, "found": found}).fillna(0)
+    counts = pd.DataFrame({"due": due, "found": predictions["image_id"].value_counts(sort=False)}).fillna(0)
     more = counts["found"] - counts["due"]
-    facts = {
-        "expected": counts["due"] > 0,
-        "lacking": (-more).clip(0),
-        "surplus": more.where(counts["due"] > 0, 0).clip(0),
-    }
+    expected = counts["due"] > 0
+    facts = {"expected": expected, "lacking": (-more).clip(0), "surplus": more.where(expected, 0).clip(0)}
     return pd.DataFrame(facts).rename_axis("image_id").reset_index()
 
 
@@ -83,11 +79,11 @@ def row_suite() -> Suite:
     model = "Do not use or promote this model: its decoding is at fault."
     scoring = "The program that wrote this table is at fault: report these rows with its log."
     return suite("predictions", [
-        critical("status-known", always("status", "ok", "quarantined"), "the status ok or quarantined", remedy=scoring),
+        critical("status-known", holds("status", "ok", "quarantined"), "the status ok or quarantined", remedy=scoring),
         critical("caption-not-empty", between("caption_characters", low=1), "a caption for every image that is ok",
                  remedy=model),
-        critical("no-special-words", always("special", False), f"no {', '.join(SPECIALS)} in captions", remedy=model),
-        critical("logprob-valid", always("logprob_bad", False),
+        critical("no-special-words", holds("special", False), f"no {', '.join(SPECIALS)} in captions", remedy=model),
+        critical("logprob-valid", holds("logprob_bad", False),
                  "a finite log probability of at most 0 for every caption", remedy=model),
         critical("error-given", between("error_characters", low=1), "a reason for every quarantined image",
                  remedy=scoring),
@@ -101,7 +97,7 @@ def image_suite() -> Suite:
                  remedy="Score these images again; an image that cannot be read gets a quarantined row."),
         critical("image-predicted-once", between("surplus", high=0), "no more rows of an image than times it was given",
                  remedy="Delete the output and score again: parts of two runs may be in it."),
-        critical("image-given", always("expected", True), "rows of the given images only",
+        critical("image-given", holds("expected", True), "rows of the given images only",
                  remedy="Delete the output and score again: it holds another run's images."),
     ])  # fmt: skip
 

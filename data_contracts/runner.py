@@ -40,19 +40,18 @@ def suite(name: str, rules: Sequence[Any]) -> Suite:
     return great_expectations().ExpectationSuite(name, expectations=list(rules))
 
 
-def critical(rule: str, test: Test, expected: str, *, remedy: str, severity: Severity = "critical") -> Any:
-    """The expectation that `test` describes, with what a person is told; the data must not be used without it."""
+def _rule(severity: Severity, rule: str, test: Test, expected: str, *, remedy: str) -> Any:
     kind, about = test
     meta = {"rule": rule, "expected": expected, "remedy": remedy}
     return getattr(great_expectations().expectations, kind)(**about, severity=severity, meta=meta)
 
 
-warning = partial(critical, severity="warning")
-"""The same, of which a person is told and no more."""
+critical, warning = partial(_rule, "critical"), partial(_rule, "warning")
+"""A rule of a suite: its name, what it tests, and in words what is expected and what to do otherwise."""
 
 
-def always(column: str, *values: object) -> Test:
-    """Every value is one of `values`."""
+def holds(column: str, *values: object) -> Test:
+    """The column holds nothing but `values`."""
     return "ExpectColumnValuesToBeInSet", {"column": column, "value_set": list(values)}
 
 
@@ -71,7 +70,7 @@ def equal(column: str, other: str, unless: str = "both_values_are_missing") -> T
     return "ExpectColumnPairValuesToBeEqual", {"column_A": column, "column_B": other, "ignore_row_if": unless}
 
 
-def row_count(low: int, high: int) -> Test:
+def rows(low: int, high: int) -> Test:
     """The table has at least `low` and at most `high` rows."""
     return "ExpectTableRowCountToBeBetween", {"min_value": low, "max_value": high}
 
@@ -79,7 +78,7 @@ def row_count(low: int, high: int) -> Test:
 def validate(table: str, frame: pd.DataFrame, suite: Suite, ids: Sequence[str]) -> ContractReport:
     """Judges `frame` by `suite`, in memory; nothing is written or sent.
 
-    Every expectation has a `severity` (critical by default) and in `meta` its `rule`, `expected`, `remedy`.
+    Every expectation has a `severity` and in `meta` its `rule`, `expected`, `remedy`: see `critical` and `warning`.
     `ids` are the columns that name an offending row. What cannot be judged is a broken critical rule.
     """
     gx = great_expectations()
@@ -116,7 +115,7 @@ def columns_suite() -> Suite:
     """The rules about a table's columns."""
     again = "Build the table again with this version of the project; see data_contracts/schema.py."
     return suite("columns", [
-        critical("column-present", always("present", True), "every column of the schema", remedy=again),
+        critical("column-present", holds("present", True), "every column of the schema", remedy=again),
         critical("column-dtype", equal("dtype", "expected_dtype", unless="either_value_is_missing"),
                  "the dtypes of the schema", remedy=again),
         critical("column-without-nulls", between("nulls", high=0), "no missing value in any row",
@@ -138,22 +137,18 @@ def _context(gx: Any) -> Any:
 
 def _judge(table: str, facts: pd.DataFrame, result: Any, ids: Sequence[str]) -> RuleResult:
     config, found = result.expectation_config, result.result
-    meta = config.meta
-    error = _error(result.exception_info)
-    if error is not None:
-        remedy = "The rule could not be judged: build the table again, or mend the rule."
-        return RuleResult(table, meta["rule"], "critical", False, meta["expected"], error, 0, (), remedy)
+    told = {"table": table, **config.meta}
+    if error := _error(result.exception_info):
+        told["remedy"] = "The rule could not be judged: build the table again, or mend the rule."
+        return RuleResult(**told, severity="critical", passed=False, observed=error, count=0, offenders=())
     rows = [] if result.success else found.get("partial_unexpected_index_list", [])
     return RuleResult(
-        table=table,
-        rule=meta["rule"],
+        **told,
         severity=config.severity.value,
         passed=bool(result.success),
-        expected=meta["expected"],
         observed=_observed(facts, config.kwargs, found),
         count=int(found.get("unexpected_count", 0)),
         offenders=tuple(_name(facts.loc[row, list(ids)]) for row in rows),
-        remedy=meta["remedy"],
     )
 
 

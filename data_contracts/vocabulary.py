@@ -7,18 +7,7 @@ import pandas as pd
 
 from data_contracts.limits import Limits
 from data_contracts.report import ContractReport
-from data_contracts.runner import (
-    Suite,
-    always,
-    between,
-    check_columns,
-    critical,
-    row_count,
-    suite,
-    unique,
-    validate,
-    warning,
-)
+from data_contracts.runner import Suite, between, check_columns, critical, holds, rows, suite, unique, validate, warning
 from data_contracts.schema import CAPTIONS, SPECIALS, VOCABULARY
 
 COUNTED: dict[str, str] = {name: CAPTIONS[name] for name in ("split", "tokens")}
@@ -77,12 +66,12 @@ def word_suite(limits: Limits) -> Suite:
     low, high = len(SPECIALS) + 1, limits.max_vocabulary
     rebuild = "Build the vocabulary again; do not edit it."
     return suite("vocabulary", [
-        critical("vocabulary-size", row_count(low, high), f"{low} to {high:,} words, specials included",
+        critical("vocabulary-size", rows(low, high), f"{low} to {high:,} words, specials included",
                  remedy="Lower or raise vocabulary.min_count, or raise limits.max_vocabulary."),
-        critical("ids-contiguous", always("id_fits", True), "the ids 0 to n-1, each once", remedy=rebuild),
-        critical("specials-first", always("special_of_id", True),
+        critical("ids-contiguous", holds("id_fits", True), "the ids 0 to n-1, each once", remedy=rebuild),
+        critical("specials-first", holds("special_of_id", True),
                  f"{', '.join(SPECIALS)} at the ids 0 to {len(SPECIALS) - 1}", remedy=rebuild),
-        critical("no-special-among-words", always("reserved", False), "no special among the ordinary words",
+        critical("no-special-among-words", holds("reserved", False), "no special among the ordinary words",
                  remedy="Look for this text in the captions and in the tokenizer, which should divide it."),
         critical("word-unique", unique("ordinary"), "each word once", remedy=rebuild),
         critical("word-not-empty", between("characters", low=1), "words of visible characters",

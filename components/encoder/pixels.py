@@ -8,7 +8,7 @@ import struct
 import zlib
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from components.errors import BadImageError
 
@@ -65,8 +65,10 @@ def _decode(data: bytes) -> Image.Image:
             image.load()
             upright = ImageOps.exif_transpose(image)
             return _to_rgb(upright)
+    except UnidentifiedImageError as error:
+        raise BadImageError("not an image of a known format") from error
     except _DAMAGED as error:
-        raise BadImageError(f"not an image that can be decoded: {error}") from error
+        raise BadImageError(f"the image cannot be decoded: {error}") from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

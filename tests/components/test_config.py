@@ -150,9 +150,9 @@ def test_overrides_can_make_a_section_that_the_file_lacks(tmp_path: Path) -> Non
 def test_a_profile_is_frozen() -> None:
     profile = demo()
     with pytest.raises(ValidationError, match="frozen"):
-        profile.decoder.lstm_units = 5  # type: ignore[misc]
+        profile.decoder.lstm_units = 5
     with pytest.raises(ValidationError, match="frozen"):
-        profile.name = "x"  # type: ignore[misc]
+        profile.name = "x"
 
 
 def test_a_profile_survives_json() -> None:

@@ -2,10 +2,10 @@
 
 import json
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -18,16 +18,16 @@ SMALL = [
 ]
 
 
-def captioning(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "flows.cli", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=400,
-        cwd=home,
-        env={**os.environ, "CAPTIONING_HOME": str(home), **environment},
-    )
+def started(home: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "flows.cli", *arguments]
+    environment = {**os.environ, "CAPTIONING_HOME": str(home)}
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=home, env=environment)
+
+
+def captioning(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "flows.cli", *arguments]
+    environment = {**os.environ, "CAPTIONING_HOME": str(home)}
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=400, cwd=home, env=environment)
 
 
 @pytest.fixture(scope="module")
@@ -130,22 +130,29 @@ def test_a_broken_contract_stops_the_flow_before_the_embeddings(tmp_path: Path) 
     assert not list((tmp_path / "stages").glob("embeddings-*"))
 
 
-def test_a_killed_training_goes_on_from_its_last_epoch(home: Path, trained: dict, tmp_path: Path) -> None:
+def test_a_killed_training_goes_on_from_its_last_epoch(home: Path, trained: dict) -> None:
     longer = [*SMALL, "--set", "decoder.epochs=4", "--set", "decoder.seed=1"]
-    command = [sys.executable, "-m", "flows.cli", "train", "--profile", "demo", *longer, "--json"]
-    killed = subprocess.Popen(
-        command,
-        env={**os.environ, "CAPTIONING_HOME": str(home)},
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        text=True,
-    )
-    assert killed.stderr is not None
-    epochs = iter(lambda: killed.stderr.readline(), "")
-    assert any("epoch 2/4: loss" in line for line in epochs)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    resumed = captioning(home, *command[3:])
+    with started(home, "train", "--profile", "demo", *longer) as run:
+        assert run.stderr is not None
+        assert any("epoch 2/4: loss" in line for line in run.stderr)
+        run.kill()
+    resumed = captioning(home, "train", "--profile", "demo", *longer, "--json")
     assert resumed.returncode == 0, resumed.stderr
     assert "resuming after epoch 2" in resumed.stderr
     assert "epoch 1/4" not in resumed.stderr
+
+
+def test_a_killed_extraction_resumes_and_ends_as_an_undisturbed_one(home: Path, trained: dict, tmp_path: Path) -> None:
+    with started(tmp_path, "train", "--profile", "demo", *SMALL) as run:
+        while not (finished := list(tmp_path.glob("partial/embeddings-*/shard-00000.index.parquet"))):
+            assert run.poll() is None, "it ended before it could be killed"
+            time.sleep(0.02)
+        run.kill()
+    written = finished[0].stat().st_mtime_ns
+    resumed = captioning(tmp_path, "train", "--profile", "demo", *SMALL, "--json")
+    assert resumed.returncode == 0, resumed.stderr
+    (embeddings,) = (tmp_path / "stages").glob("embeddings-*")
+    assert (embeddings / finished[0].name).stat().st_mtime_ns == written
+    (undisturbed,) = (home / "stages").glob(embeddings.name)
+    manifests = [json.loads((folder / "manifest.json").read_text()) for folder in (embeddings, undisturbed)]
+    assert manifests[0] == manifests[1]

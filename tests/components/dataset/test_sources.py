@@ -31,7 +31,7 @@ class Server(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     server: Server
 
-    def do_GET(self) -> None:  # noqa: N802 - the name the base class calls
+    def do_GET(self) -> None:
         path = unquote(self.path)
         self.server.requests[path] += 1
         if path.startswith("/moved"):

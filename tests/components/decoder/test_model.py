@@ -39,7 +39,7 @@ def reference_logits(decoder: Decoder, embeddings: np.ndarray, words: np.ndarray
 
 
 def sigmoid(values: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-values))
+    return np.asarray(1 / (1 + np.exp(-values)))
 
 
 @pytest.mark.parametrize("separate_states", [False, True])

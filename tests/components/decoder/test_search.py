@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,7 @@ def next_logprobs(decoder: Decoder, embedding: np.ndarray, begun: list[tuple[int
         logits[:, END] = -np.inf
     if now == length - 1:
         logits[:, np.arange(WORDS) != END] = -np.inf
-    highest = logits.max(axis=1, keepdims=True)
-    return logits - highest - np.log(np.exp(logits - highest).sum(axis=1, keepdims=True))
+    return np.asarray(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
 
 
 def logprob_of(decoder: Decoder, embedding: np.ndarray, ids: np.ndarray) -> float:
@@ -45,7 +45,7 @@ def logprob_of(decoder: Decoder, embedding: np.ndarray, ids: np.ndarray) -> floa
 
 def rank(hypothesis: Hypothesis) -> float:
     ids, score = hypothesis
-    return -score / len(ids) ** LENGTH_PENALTY
+    return float(-score / len(ids) ** LENGTH_PENALTY)
 
 
 def reference_beam(decoder: Decoder, embedding: np.ndarray, length: int, width: int) -> list[Hypothesis]:
@@ -168,10 +168,10 @@ def test_a_batch_is_captioned_as_its_images_are_alone(
     random_decoder: Callable[..., Decoder], random_embeddings: Embeddings, seed: int
 ) -> None:
     decoder, embeddings = random_decoder(seed), random_embeddings(seed, 7)
-    for search in (greedy, lambda *given: beam(*given, 3)):
-        ids, logprobs = search(decoder, embeddings, 6)
+    for search in (partial(greedy, length=6), partial(beam, length=6, width=3)):
+        ids, logprobs = search(decoder, embeddings)
         for row in range(7):
-            alone, logprob = search(decoder, embeddings[row : row + 1], 6)
+            alone, logprob = search(decoder, embeddings[row : row + 1])
             np.testing.assert_array_equal(ids[row], alone[0])
             np.testing.assert_allclose(logprobs[row], logprob[0], rtol=1e-5, atol=1e-5)
 

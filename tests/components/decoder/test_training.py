@@ -17,7 +17,7 @@ from data_contracts.schema import END, PAD, START
 WORDS = 8
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """The training ends here, as by a kill."""
 
 
@@ -28,7 +28,7 @@ def ignore(row: Mapping[str, float]) -> None:
 def killed_at(epoch: int) -> Callable[[Mapping[str, float]], None]:
     def on_epoch(row: Mapping[str, float]) -> None:
         if row["epoch"] == epoch:
-            raise Killed
+            raise KilledError
 
     return on_epoch
 
@@ -120,7 +120,7 @@ def test_a_killed_training_goes_on_where_it_stopped(
     tmp_path: Path,
     epoch: int,
 ) -> None:
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train(toy, data, data, WORDS, tmp_path, killed_at(epoch))
     assert (tmp_path / CHECKPOINT_FILE).exists()
     heard: list[Mapping[str, float]] = []
@@ -138,7 +138,7 @@ def test_a_killed_training_goes_on_where_it_stopped(
 def test_the_loss_becoming_no_number_ends_the_training_and_keeps_the_last_checkpoint(
     toy: DecoderConfig, data: TrainingSet, tmp_path: Path
 ) -> None:
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train(toy, data, data, WORDS, tmp_path, killed_at(1))
     checkpoint = (tmp_path / CHECKPOINT_FILE).read_bytes()
     broken = replace(data, embeddings=np.full_like(data.embeddings, math.nan))

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from components.artifacts import Artifact, Stage, run_stage
 from components.config import EncoderConfig
 from components.encoder import extract
-from components.encoder.extract import Photograph, embed_shard, encode, in_batches, load_network, map_ahead, plan_shards
+from components.encoder.extract import Photograph, embed_shard, encode, in_batches, map_ahead, plan_shards
 from components.encoder.pixels import read_pixels
+from components.encoder.registry import load_network
 from components.encoder.store import EmbeddingStore, EncoderCard, finish_store, vectors_path
 from data_contracts.schema import IMAGES
 
@@ -54,7 +55,9 @@ def embed(
     return EmbeddingStore.open(folder)
 
 
-def as_stage(archives: dict[str, Path], home: Path, after_shard: Callable[[int], None] = lambda number: None) -> Artifact:
+def as_stage(
+    archives: dict[str, Path], home: Path, after_shard: Callable[[int], None] = lambda number: None
+) -> Artifact:
     """All the photographs' embeddings as the flow makes them; `after_shard` may disturb it."""
 
     def work(folder: Path) -> int:
@@ -91,11 +94,11 @@ def test_every_photograph_gets_the_embedding_of_its_own_pixels(
 
 
 def test_broken_photographs_are_quarantined_with_their_reasons(undisturbed: Artifact) -> None:
-    quarantine = EmbeddingStore.open(undisturbed.path).quarantine.set_index("image_id")
-    assert set(quarantine.index) == set(BROKEN)
-    for image_id, reason in BROKEN.items():
-        assert reason in quarantine.loc[image_id, "reason"]
-        assert quarantine.loc[image_id, ["archive", "file_name"]].tolist() == ["even", f"{image_id}.jpg"]
+    quarantine = EmbeddingStore.open(undisturbed.path).quarantine.to_dict("records")
+    assert [row.pop("image_id") for row in quarantine] == sorted(BROKEN)
+    for (image_id, reason), row in zip(BROKEN.items(), quarantine, strict=True):
+        assert reason in row.pop("reason")
+        assert row == {"archive": "even", "file_name": f"{image_id}.jpg"}
 
 
 @pytest.mark.parametrize("changes", [{"batch_size": 2, "threads": 1}, {"shard_size": 100}])
@@ -155,7 +158,8 @@ def test_a_part_of_a_batch_gives_as_many_embeddings(photograph: Callable[[int], 
     network = load_network(CONFIG)
     pixels = [read_pixels(photograph(i), 224) for i in range(2)]
     found = encode(network, pixels, CONFIG.batch_size)
-    assert (found.shape, found.dtype) == ((2, 1280), np.float32)
+    assert found.shape == (2, 1280)
+    assert found.dtype == np.float32
     assert_same(found, np.asarray(network(np.stack(pixels))))
 
 
@@ -198,7 +202,8 @@ class Inline(Executor):
 
 @given(st.lists(st.integers(), max_size=30), st.integers(0, 8))
 def test_map_ahead_keeps_the_order_and_its_distance(items: list[int], ahead: int) -> None:
-    pool, results = Inline(), []
+    pool = Inline()
+    results: list[str] = []
     for result in map_ahead(pool, str, items, ahead):
         assert len(results) < pool.submitted <= len(results) + 1 + ahead
         results.append(result)

@@ -29,9 +29,7 @@ def toy_decoder() -> Decoder:
 
 
 @pytest.fixture(scope="session")
-def make_package(
-    toy_decoder: Decoder, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[int], Path]:
+def make_package(toy_decoder: Decoder, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
     """Packages of the toy decoder for captions of at most so many ids, START among them."""
     import keras
 

@@ -48,7 +48,9 @@ def test_no_two_modules_define_the_same_name(tree: ast.Module) -> None:
         node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef)
     ]
     for node in tree.body:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
         defined += [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
     assert {"CaptionerModel", "Captioner", "Vocabulary", "read_pixels", "BadImageError"} <= set(defined)
     assert [name for name, times in Counter(defined).items() if times > 1] == []
@@ -93,6 +95,5 @@ def test_the_bundle_captions_where_the_project_is_not_installed(
     (pixels,) = captioner.read([photograph(1)])
     ((best,),) = captioner.caption(captioner.embed([pixels]), Search())  # type: ignore[list-item]
     assert captions == [best.text, ""]
-    assert errors[0] == ""
-    assert "not an image" in errors[1]
+    assert [bool(error) for error in errors] == [False, True]
     assert ours == []

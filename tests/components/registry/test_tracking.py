@@ -21,7 +21,7 @@ pytestmark = [
 ]
 
 
-class Broken(Exception):
+class BrokenError(Exception):
     """Work that fails."""
 
 
@@ -50,7 +50,9 @@ def test_a_run_ends_finished_with_its_parameters() -> None:
     assert parameters == {"profile": {"name": "toy", "splits": ["a", "b"]}, "beam": 3}
 
 
-@pytest.mark.parametrize(("error", "status"), [(Broken, "FAILED"), (KeyboardInterrupt, "KILLED"), (SystemExit, "FAILED")])
+@pytest.mark.parametrize(
+    ("error", "status"), [(BrokenError, "FAILED"), (KeyboardInterrupt, "KILLED"), (SystemExit, "FAILED")]
+)
 def test_a_run_that_breaks_off_says_how(error: type[BaseException], status: str) -> None:
     with pytest.raises(error), tracked_run("a run", {}):
         raise error

@@ -1,0 +1,169 @@
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from zipfile import ZipFile
+
+import pandas as pd
+import pytest
+
+from components.errors import CaptioningError, ConfigurationError
+from components.scoring.inputs import fingerprint, list_images, read_images, uri_of
+
+Photograph = Callable[[int], bytes]
+
+
+@pytest.fixture
+def files(photograph: Photograph) -> dict[str, bytes]:
+    """Good images, a broken one, and what is no image by its name."""
+    images = {"b.jpg": photograph(1), "sub/Ä b.JPG": photograph(2), "a.png": b"broken"}
+    return images | {"notes.txt": b"text", "sub/jpg": b"no extension"}
+
+
+def as_folder(files: Mapping[str, bytes], folder: Path) -> Path:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def as_zip(files: Mapping[str, bytes], path: Path) -> Path:
+    with ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def as_table(paths: list[str | None], path: Path) -> Path:
+    pd.DataFrame({"path": paths, "other": 1}).to_parquet(path)
+    return path
+
+
+def contents(images: Path) -> dict[str, bytes | str]:
+    """Each input's address with its content, or with the reason why there is none."""
+    return {file.uri: file.error or file.content for file in read_images(images, list_images(images))}
+
+
+def test_a_folders_images_are_found_by_their_extension_sorted(files: dict[str, bytes], tmp_path: Path) -> None:
+    folder = as_folder(files, tmp_path / "inbox")
+    assert list_images(folder) == ["a.png", "b.jpg", "sub/Ä b.JPG"]
+    assert contents(folder) == {str(folder / name): files[name] for name in list_images(folder)}
+
+
+def test_a_zip_holds_what_its_folder_does(files: dict[str, bytes], tmp_path: Path) -> None:
+    folder, archive = as_folder(files, tmp_path / "inbox"), as_zip(files, tmp_path / "inbox.zip")
+    assert list_images(archive) == list_images(folder)
+    assert contents(archive) == {f"{archive}!{name}": files[name] for name in list_images(folder)}
+
+
+def test_a_tables_paths_start_at_the_table_and_keep_its_order(files: dict[str, bytes], tmp_path: Path) -> None:
+    as_folder(files, tmp_path / "inbox")
+    absolute = str(tmp_path / "inbox" / "a.png")
+    paths = ["inbox/sub/Ä b.JPG", absolute, "inbox/b.jpg", "inbox/notes.txt"]
+    table = as_table([*paths, absolute], tmp_path / "images.parquet")
+    assert list_images(table) == paths
+    names = ("sub/Ä b.JPG", "a.png", "b.jpg", "notes.txt")
+    assert contents(table) == dict(zip(paths, (files[name] for name in names), strict=True))
+
+
+def test_an_input_that_cannot_be_read_says_why_and_the_others_are_there(
+    files: dict[str, bytes], tmp_path: Path
+) -> None:
+    as_folder(files, tmp_path)
+    table = as_table(["gone.jpg", "b.jpg", "sub", None, "null\0byte.jpg", "x" * 5000], tmp_path / "images.parquet")
+    found = list(read_images(table, list_images(table)))
+    assert [bool(file.error) for file in found] == [True, False, True, True, True, True]
+    assert "No such file" in found[0].error
+    assert fingerprint(table, list_images(table)) == fingerprint(table, list_images(table))
+
+
+def test_a_damaged_member_of_a_zip_is_one_bad_input(photograph: Photograph, tmp_path: Path) -> None:
+    archive = as_zip({"a.jpg": photograph(1), "b.jpg": photograph(2)}, tmp_path / "images.zip")
+    archive.write_bytes(archive.read_bytes().replace(photograph(2)[-100:], b"\0" * 100))
+    first, second = read_images(archive, list_images(archive))
+    assert (first.content, first.error) == (photograph(1), "")
+    assert second.content == b""
+    assert "cannot be read" in second.error
+
+
+def test_copies_are_inputs_of_their_own(photograph: Photograph, tmp_path: Path) -> None:
+    folder = as_folder({"a.jpg": photograph(1), "b.jpg": photograph(1)}, tmp_path / "inbox")
+    assert list(contents(folder).values()) == [photograph(1)] * 2
+
+
+@pytest.mark.parametrize("name", ["nothing", "nothing.zip", "nothing.parquet"])
+def test_what_is_not_there_is_wrong_usage(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigurationError, match=name):
+        list_images(tmp_path / name)
+
+
+def test_what_holds_no_image_is_wrong_usage(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    texts = {"notes.txt": b"text"}
+    for images in (
+        tmp_path / "empty",
+        as_folder(texts, tmp_path / "texts"),
+        as_zip(texts, tmp_path / "texts.zip"),
+        as_table([], tmp_path / "empty.parquet"),
+    ):
+        with pytest.raises(ConfigurationError, match=f"{images.name} .*no image"):
+            list_images(images)
+
+
+def test_a_table_without_paths_names_the_column(tmp_path: Path) -> None:
+    pd.DataFrame({"file": ["a.jpg"]}).to_parquet(tmp_path / "images.parquet")
+    with pytest.raises(CaptioningError, match=r"the column 'path' of .*images\.parquet"):
+        list_images(tmp_path / "images.parquet")
+    (tmp_path / "images.parquet").write_bytes(b"no table")
+    with pytest.raises(CaptioningError, match=r"the column 'path' of .*images\.parquet"):
+        list_images(tmp_path / "images.parquet")
+
+
+def test_a_zip_that_is_none_says_so(tmp_path: Path) -> None:
+    (tmp_path / "images.zip").write_bytes(b"no zip")
+    with pytest.raises(CaptioningError, match=r"cannot open the archive .*images\.zip"):
+        list_images(tmp_path / "images.zip")
+
+
+def identity(images: Path) -> str:
+    return fingerprint(images, list_images(images))
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "table"])
+def test_the_identity_follows_the_images(photograph: Photograph, tmp_path: Path, kind: str) -> None:
+    files = {"a.jpg": photograph(1), "b.jpg": photograph(2)}
+
+    def given(files: Mapping[str, bytes]) -> str:
+        shutil.rmtree(tmp_path / "inbox", ignore_errors=True)
+        folder = as_folder(files, tmp_path / "inbox")
+        for path in folder.iterdir():
+            os.utime(path, (1_000, 1_000))
+        if kind == "zip":
+            return identity(as_zip(files, tmp_path / "inbox.zip"))
+        if kind == "table":
+            return identity(as_table([f"inbox/{name}" for name in ("b.jpg", "a.jpg")], tmp_path / "images.parquet"))
+        return identity(folder)
+
+    before = given(files)
+    assert given(files) == before
+    assert given(files | {"notes.txt": b"text"}) == before
+    assert given(files | {"b.jpg": photograph(2) + b"more"}) != before
+    assert given({"a.jpg": photograph(1), "c.jpg": photograph(2)}) != before
+
+
+def test_a_change_that_keeps_the_size_is_seen(photograph: Photograph, tmp_path: Path) -> None:
+    (tmp_path / "inbox").mkdir()
+    path, content = tmp_path / "inbox" / "a.jpg", photograph(1)
+    table = as_table(["inbox/a.jpg"], tmp_path / "images.parquet")
+    path.write_bytes(content)
+    os.utime(path, (1_000, 1_000))
+    before = identity(path.parent), identity(table), identity(as_zip({"a.jpg": content}, tmp_path / "images.zip"))
+    changed = content[:-1] + b"\0"
+    path.write_bytes(changed)
+    after = identity(path.parent), identity(table), identity(as_zip({"a.jpg": changed}, tmp_path / "images.zip"))
+    assert all(old != new for old, new in zip(before, after, strict=True))
+
+
+def test_addresses_tell_inputs_of_one_name_apart(files: dict[str, bytes], tmp_path: Path) -> None:
+    one, other = as_zip(files, tmp_path / "one.zip"), as_folder(files, tmp_path / "other")
+    assert len({uri_of(images, name) for images in (one, other) for name in list_images(images)}) == 6
