@@ -1,6 +1,8 @@
 """Models in the registry: registering a package once, and finding one by its URI."""
 
+import io
 from collections.abc import Mapping
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -46,7 +48,8 @@ def register(package: Path, digest: str, name: str, run_id: str, metrics: Mappin
                 pip_requirements=[f"{p}=={version(p)}" for p in ("mlflow", "numpy", "pandas", "pillow", "tensorflow")],
                 metadata={"scores": dict(metrics)},
             )
-        found = mlflow.register_model(info.model_uri, name, tags={DIGEST_TAG: digest}).version
+        with redirect_stderr(io.StringIO()):  # MLflow prints there what our callers say in their own words
+            found = mlflow.register_model(info.model_uri, name, tags={DIGEST_TAG: digest}).version
         client.set_registered_model_alias(name, CHALLENGER, found)
     if CHAMPION not in client.get_registered_model(name).aliases:
         client.set_registered_model_alias(name, CHAMPION, found)

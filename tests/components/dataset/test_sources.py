@@ -186,7 +186,9 @@ def test_downloads_never_leave_their_folder(parts: list[str], host: str) -> None
     ],
 )
 def test_two_addresses_have_two_places(other: str) -> None:
-    assert located(config("", "http://example.org/a.zip"), Path("x")) != located(config("", other), Path("x"))
+    places = [located(config("", address), Path("x")) for address in ("http://example.org/a.zip", other)]
+    assert places[0] != places[1]
+    assert [place.suffix for place in places] == [".zip", ".zip"]  # which decides how it is opened
 
 
 @pytest.mark.parametrize("root", ["s3://bucket", "ftp://example.org"])
