@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ class Stage:
     sources: Sequence[str] = ()
     """Modules that do the work; a change to their code (not to their comments) changes the key."""
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Digest of all of the above, 64 hex digits."""
         config = self.config.model_dump(mode="json") if isinstance(self.config, BaseModel) else self.config

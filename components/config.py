@@ -71,6 +71,8 @@ class DatasetConfig(Section):
 
     @model_validator(mode="after")
     def _splits_exist(self) -> "DatasetConfig":
+        if self.train_split == self.validation_split:
+            raise ValueError(f"train_split and validation_split are both {self.train_split}; they must differ")
         if len(self.sources) == 1:
             if self.holdout is None:
                 raise ValueError("one source needs `holdout`, the share of its images to validate on")
@@ -202,13 +204,13 @@ def _explain(location: tuple[int | str, ...], kind: str, message: str) -> str:
 def _keys_at(location: tuple[int | str, ...]) -> list[str]:
     section: type[BaseModel] = Profile
     for part in location:
-        # A source's own name, between `sources` and its keys, is no field.
-        if part in section.model_fields:
-            section = _section_in(section.model_fields[str(part)].annotation)
+        # A source's own name, between `sources` and its keys, is no section.
+        field = section.model_fields.get(str(part))
+        section = (field and _section_in(field.annotation)) or section
     return list(section.model_fields)
 
 
-def _section_in(annotation: Any) -> type[BaseModel]:
+def _section_in(annotation: Any) -> type[BaseModel] | None:
     """The section that an annotation such as `X`, `X | None` or `dict[str, X]` speaks of."""
     options = (annotation, *get_args(annotation))
-    return next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
+    return next((option for option in options if isinstance(option, type) and issubclass(option, BaseModel)), None)

@@ -1,11 +1,21 @@
 """Photographs where they lie: in a zip file or a folder, read one by one and never unpacked."""
 
+import lzma
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
 from components.errors import BadImageError, CaptioningError
+
+_DAMAGED = (
+    # KeyError: no such member; RuntimeError: encrypted; NotImplementedError: an unknown compression.
+    *(KeyError, OSError, RuntimeError, NotImplementedError, ValueError, EOFError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+)
+"""What `zipfile` raises on archives and members that are damaged; there is no common base."""
 
 
 class ImageArchive(Protocol):
@@ -32,8 +42,8 @@ class ZipArchive:
     def __init__(self, path: Path) -> None:
         try:
             self._zip = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise CaptioningError(f"cannot open the archive {path}: {error}. Fetch it again") from error
+        except _DAMAGED as error:
+            raise CaptioningError(f"cannot open the archive {path}: {error}. Delete it and fetch it again") from error
 
     def listing(self) -> list[tuple[str, int, int]]:  # noqa: D102 - see ImageArchive
         return sorted((i.filename, i.file_size, i.CRC) for i in self._zip.infolist() if not i.is_dir())
@@ -41,8 +51,7 @@ class ZipArchive:
     def read(self, name: str) -> bytes:  # noqa: D102
         try:
             return self._zip.read(name)
-        # RuntimeError: encrypted; NotImplementedError: an unknown compression; zlib.error has no common base.
-        except (KeyError, OSError, RuntimeError, zipfile.BadZipFile, EOFError) as error:
+        except _DAMAGED as error:
             raise BadImageError(f"cannot be read from its zip file: {error}") from error
 
     def __enter__(self) -> Self:
@@ -79,4 +88,4 @@ class FolderArchive:
 
 def open_archive(path: Path) -> ImageArchive:
     """The archive at `path`. Raises `CaptioningError` when there is none or it is damaged."""
-    return FolderArchive(path) if path.suffix != ".zip" or path.is_dir() else ZipArchive(path)
+    return FolderArchive(path) if path.suffix.lower() != ".zip" or path.is_dir() else ZipArchive(path)

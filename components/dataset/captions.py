@@ -43,7 +43,7 @@ def _read_source(name: str, source: Source, config: DatasetConfig) -> tuple[pd.D
     orphan = ~captions["image_id"].isin(images["image_id"])
     captions = captions[orphan | captions["image_id"].isin(kept["image_id"])]
     split_of = kept.drop_duplicates("image_id").set_index("image_id")["split"]
-    return kept, captions.assign(split=captions["image_id"].map(split_of).fillna(name))
+    return kept, captions.assign(split=captions["image_id"].map(split_of).astype("str").fillna(name))
 
 
 def _sample(images: pd.DataFrame, config: DatasetConfig) -> pd.DataFrame:

@@ -1,23 +1,26 @@
 """COCO's captions layout: the JSON file as two tables."""
 
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from components.dataset.archive import open_archive
 from components.dataset.sources import Source
 from components.errors import BadImageError, CaptioningError
 
+Id = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+
 
 class _Image(BaseModel):
-    id: int
+    id: Id
     file_name: str
 
 
 class _Annotation(BaseModel):
-    id: int
-    image_id: int
+    id: Id
+    image_id: Id
     caption: str
 
 

@@ -68,7 +68,7 @@ def fingerprint(path: Path) -> str:
 
     A zip's listing has every member's size and CRC-32; a folder's has sizes and modification times.
     """
-    if path.is_file() and path.suffix != ".zip":
+    if path.is_file() and path.suffix.lower() != ".zip":
         return file_digest(path)
     with open_archive(path) as archive:
         return hashlib.sha256(repr(archive.listing()).encode()).hexdigest()
@@ -87,7 +87,7 @@ def download(url: str, path: Path) -> None:
             response.raise_for_status()
             for chunk in response.iter_bytes(1 << 20):
                 file.write(chunk)
-    except (httpx.HTTPError, OSError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise CaptioningError(f"cannot download {url}: {error}. Run again to try again") from error
 
 
@@ -108,6 +108,7 @@ def _local_path(resolved: str, downloads: Path) -> Path:
         return Path(url2pathname(parts.path))
     if parts.scheme in ("http", "https"):
         # Nothing of the address may climb out of the downloads folder.
-        names = [name for name in unquote(parts.path).split("/") if name not in ("", ".", "..")]
-        return downloads.joinpath(parts.netloc.replace(":", "_"), *names)
+        host, query = parts.netloc.replace(":", "_"), f"?{parts.query}" if parts.query else ""
+        names = f"{host}/{query}/{unquote(parts.path)}".split("/")
+        return downloads.joinpath(*(name for name in names if name not in ("", ".", "..")))
     raise ConfigurationError(f"{resolved}: sources are paths, file://, http:// or https:// addresses")

@@ -12,8 +12,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from components.errors import BadImageError
 
-MAX_PIXELS = 100_000_000
+MAX_PIXELS = 89_000_000
 """Larger pictures are refused before they are decoded: a small file can claim any size."""
+
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
+"""What is decoded. Pillow's other readers are rarely needed, and one of them (EPS) starts a program."""
 
 PREPROCESSING = "centre-square, bilinear without antialiasing, 1"
 """Name and version of what `read_pixels` does; part of an encoder's fingerprint."""
@@ -27,6 +30,7 @@ _DAMAGED = (
         EOFError,
         LookupError,
         OverflowError,
+        RuntimeError,
         TypeError,
         struct.error,
         zlib.error,
@@ -50,7 +54,9 @@ def read_pixels(data: bytes, size: int) -> np.ndarray:
         (height - side + 1) // 2,
     )  # the odd pixel goes from the left or the top
     box = (left, top, left + side, top + side)
-    square = image.transform((size, size), Image.Transform.EXTENT, box, Image.Resampling.BILINEAR)
+    square = image.crop(box).transform(
+        (size, size), Image.Transform.EXTENT, (0, 0, side, side), Image.Resampling.BILINEAR
+    )
     return np.asarray(square, dtype=np.uint8)
 
 
@@ -58,7 +64,7 @@ def _decode(data: bytes) -> Image.Image:
     if not data:
         raise BadImageError("the file is empty")
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise BadImageError(f"{width} × {height} pixels are more than {MAX_PIXELS:,}")

@@ -179,11 +179,10 @@ def test_order_of_settings_does_not_change_the_key(config: dict[str, object]) ->
 def test_code_changes_the_key_and_comments_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
-    stage = Stage("a", sources=["some_stage_code"])
 
     def key_of(code: str) -> str:
         (tmp_path / "some_stage_code.py").write_text(code, encoding="utf-8")
-        return stage.key
+        return Stage("a", sources=["some_stage_code"]).key
 
     plain = key_of("def double(x):\n    return 2 * x\n")
     assert key_of("# Über alles\ndef double( x ):\n\n    return 2*x  # twice\n") == plain

@@ -163,7 +163,9 @@ JPEG = encoded(noise(40, 30), "JPEG")
         pytest.param(JPEG[: len(JPEG) // 2], "truncated", id="half a JPEG"),
         pytest.param(JPEG[:20], "image", id="start of a JPEG"),
         pytest.param(encoded(noise(40, 30))[:-100], "truncated", id="truncated PNG"),
-        pytest.param(png_header(MAX_PIXELS // 1000 + 1, 1000), r"100001 × 1000 pixels are more", id="too large"),
+        pytest.param(
+            png_header(MAX_PIXELS // 1000 + 1, 1000), f"{MAX_PIXELS // 1000 + 1} × 1000 pixels are more", id="too large"
+        ),
         pytest.param(png_header(2**31 - 1, 2**31 - 1), "pixels", id="gigantic"),
         pytest.param(png_header(0, 5), "image", id="no width"),
         pytest.param(b"BLP1" + struct.pack("<iii", -1, 0, 0) + b"\0" * 2000, "image", id="unknown encoding"),
