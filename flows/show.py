@@ -82,9 +82,9 @@ def training(result: "TrainingResult", as_json: bool) -> None:
     _scores(out, result.summary.metrics, result.summary.tokenizer)
     for name, caption in result.summary.examples:
         out.print(f"  {name}  {caption}", highlight=False)
-    out.print(f"gallery  {result.gallery}")
+    out.print(f"gallery  {result.gallery}", highlight=False)
     aliases = f" ({', '.join(result.model.aliases)})" if result.model.aliases else ""
-    out.print(f"model    {result.model.uri}{aliases}")
+    out.print(f"model    {result.model.uri}{aliases}", highlight=False)
 
 
 def evaluation(result: "EvaluationResult", as_json: bool) -> None:
@@ -104,7 +104,7 @@ def evaluation(result: "EvaluationResult", as_json: bool) -> None:
     out = _console()
     out.print(f"{result.model.uri} on {summary.split}, {summary.images:,} images")
     _scores(out, summary.metrics, summary.tokenizer)
-    out.print(f"gallery  {result.gallery}")
+    out.print(f"gallery  {result.gallery}", highlight=False)
 
 
 def scoring(result: "ScoringResult", as_json: bool) -> int:
@@ -125,7 +125,7 @@ def scoring(result: "ScoringResult", as_json: bool) -> int:
     if len(result.quarantined) > 20:
         out.print(f"  … and {len(result.quarantined) - 20:,} more: see the rows whose status is quarantined")
     _warnings(out, result.warnings)
-    out.print(f"predictions  {result.predictions}")
+    out.print(f"predictions  {result.predictions}", highlight=False)
     return len(result.quarantined)
 
 

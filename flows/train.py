@@ -39,21 +39,25 @@ def train_captioner(profile: Profile) -> TrainingResult:
     with tracking.tracked_run(f"train {profile.name}", profile.model_dump(mode="json")) as run:
         dataset = tasks.fetch_dataset(profile)
         captions = tasks.build_caption_table(dataset, profile)
-        reports = [checks.check_captions(captions, profile, run)]
+        captions_ok = checks.check_captions(captions, profile, run)
         vocabulary = tasks.build_vocabulary(captions, profile)
-        reports += [checks.check_vocabulary(vocabulary, captions, profile, run)]
+        vocabulary_ok = checks.check_vocabulary(vocabulary, captions, profile, run)
         embeddings = tasks.extract_embeddings(dataset, captions, profile)
-        reports += [checks.check_embeddings(embeddings, captions, profile, run)]
+        embeddings_ok = checks.check_embeddings(embeddings, captions, profile, run)
         decoder = tasks.train_decoder(captions, vocabulary, embeddings, profile, run)
         package = tasks.package_model(decoder, vocabulary, embeddings, profile)
         evaluation = tasks.evaluate_captioner(package, dataset, captions, embeddings, profile, split, decoder)
-        reports += [checks.check_predictions(evaluation, captions, embeddings, profile, split, run)]
+        predictions_ok = checks.check_predictions(evaluation, captions, embeddings, profile, split, run)
         model = tasks.register_model(package, evaluation, profile, run)
+    reports = (captions_ok, vocabulary_ok, embeddings_ok, predictions_ok)
     return TrainingResult(
         run_id=run,
         model=model,
         summary=Summary.load(evaluation.path),
         gallery=evaluation.path / GALLERY_FILE,
-        stages=(dataset, captions, vocabulary, embeddings, decoder, package, evaluation, *reports),
+        stages=(
+            *(dataset, captions, captions_ok, vocabulary, vocabulary_ok, embeddings, embeddings_ok),
+            *(decoder, package, evaluation, predictions_ok),
+        ),
         warnings=tuple(rule for report in reports for rule in checks.read_report(report).warnings),
     )

@@ -1,7 +1,6 @@
 """The field's scores of generated captions, computed by the official COCO scorers."""
 
 import contextlib
-import logging
 import subprocess
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
@@ -18,8 +17,6 @@ from pycocoevalcap.rouge.rouge import Rouge
 
 from components.errors import CaptioningError
 from components.evaluation.tokenize import JAVA_OPTIONS, find_java, tokenize_ptb, tokenize_words
-
-logger = logging.getLogger(__name__)
 
 Tokenized = dict[int, list[str]]
 """Image id → tokenised captions, as the scorers want it."""
@@ -78,7 +75,6 @@ def score_captions(
     if java:
         metrics["meteor"], columns["meteor"] = _meteor(truths, candidates, java)
     ids = np.array(list(candidates), dtype="int64")
-    logger.info("scored %d captions (%s tokenizer): CIDEr %.3f", len(ids), used, metrics["cider"])
     return Scores(metrics, pd.DataFrame({"image_id": ids, **columns}), used)
 
 

@@ -75,7 +75,7 @@ def gumbel(seed: int) -> Callable[[Any, Any], np.ndarray]:
 
 
 @given(seed=seeds, length=lengths, width=st.integers(1, 4), end_bias=biases)
-@few
+@settings(few, max_examples=40)
 def test_beam_equals_the_reference(
     random_decoder: Callable[..., Decoder],
     random_embeddings: Embeddings,

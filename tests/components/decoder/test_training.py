@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from components.config import DecoderConfig
-from components.decoder.batches import TrainingSet
+from components.decoder.batches import Batch, TrainingSet
 from components.decoder.history import HISTORY_FILE, History, describe, read_history
 from components.decoder.training import CHECKPOINT_FILE, WEIGHTS_FILE, load_decoder, train
 from components.errors import CaptioningError
@@ -110,6 +110,21 @@ def test_the_epoch_with_the_lowest_validation_loss_is_kept(
     assert min(losses) < losses[-1] - 0.1
     loss, _ = cross_entropy(config, others, tmp_path)
     assert loss == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_an_epoch_goes_on_with_the_captions_the_last_did_not_draw(
+    toy: DecoderConfig, data: TrainingSet, tmp_path: Path
+) -> None:
+    drawn: list[int] = []
+
+    class Watched(TrainingSet):
+        def batch(self, captions: np.ndarray) -> Batch:
+            drawn.extend(captions.tolist())
+            return super().batch(captions)
+
+    config = toy.model_copy(update={"batch_size": 4, "steps_per_epoch": 2, "epochs": 2})
+    train(config, Watched(data.embeddings, data.image_rows, data.ids), data, WORDS, tmp_path, ignore)
+    assert sorted(drawn) == list(range(16))
 
 
 @pytest.mark.parametrize("epoch", [2, 4])

@@ -99,12 +99,19 @@ def test_the_columns_are_the_contracts_before_and_after_storing(
     pd.testing.assert_frame_equal(read_predictions(tmp_path), table)
 
 
+class Interrupted(pd.DataFrame):
+    """Predictions whose writing ends half-way."""
+
+    def to_parquet(self, path: Path, **_: Any) -> None:  # type: ignore[override]
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+
 def test_predictions_replace_those_before_them_or_nothing(photograph: Photograph, tmp_path: Path) -> None:
     first, second = (predictions_of(ImageFile(name, photograph(1))) for name in ("first", "second"))
     path = write_predictions(first, tmp_path / "new" / "folder")
-    unwritable = second.assign(caption=pd.Series([object()]))
-    with pytest.raises(Exception, match="object"):
-        write_predictions(unwritable, path.parent)
+    with pytest.raises(OSError, match="disk full"):
+        write_predictions(Interrupted(second), path.parent)
     assert read_predictions(path.parent)["uri"].tolist() == ["first"]
     assert write_predictions(second, path.parent) == path
     assert read_predictions(path.parent)["uri"].tolist() == ["second"]
