@@ -86,9 +86,9 @@ def _generate(
 
     def step(now: Tensor, last: Tensor, ids: Tensor, scores: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         logits, state = decoder.step(last, state)
-        logits = _allowed(logits, now, length)
-        word = ops.cast(ops.argmax(prefer(logits, now), axis=-1), "int32")
-        logprob = ops.take_along_axis(ops.log_softmax(logits), word[:, None], axis=-1)[:, 0]
+        word = ops.cast(ops.argmax(_allowed(prefer(logits, now), now, length), axis=-1), "int32")
+        logprobs = ops.log_softmax(_allowed(logits, now, length))
+        logprob = ops.take_along_axis(logprobs, word[:, None], axis=-1)[:, 0]
         over = _over(last)
         word = ops.where(over, PAD, word)
         return now + 1, word, _write(ids, word, now), scores + ops.where(over, 0.0, logprob), *state

@@ -56,12 +56,12 @@ def train(
     steps = config.steps_per_epoch or math.ceil(len(training) / config.batch_size)
     for epoch in range(len(history), config.epochs):
         row = {"epoch": epoch + 1} | _train_epoch(decoder, training, config, epoch * steps, steps)
-        if not math.isfinite(row["loss"]):
-            raise CaptioningError(
-                f"training diverged in epoch {epoch + 1}: the loss is {row['loss']}. The last good checkpoint is of "
-                f"epoch {epoch}, in {folder}; lower decoder.learning_rate"
-            )
         row |= _validate(decoder, validation, config)
+        if not math.isfinite(row["loss"] + row["val_loss"]):
+            raise CaptioningError(
+                f"training diverged in epoch {epoch + 1}: the loss is {row['loss']}, in validation {row['val_loss']}. "
+                f"The last good checkpoint is of epoch {epoch}, in {folder}; lower decoder.learning_rate"
+            )
         history.append(row)
         if row["val_loss"] <= min(earlier["val_loss"] for earlier in history):
             save_decoder(decoder, folder)

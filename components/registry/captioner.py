@@ -27,6 +27,8 @@ CAPTIONER_FOLDER = "captioner"
 
 BATCH = 32
 """Photographs encoded at a time."""
+IMPOSSIBLE = -1e8
+"""Log-probabilities from here down come from the mask of a search, not from a model."""
 DECODE_BATCH = 512
 """Captions searched at a time."""
 
@@ -103,7 +105,9 @@ class Captioner:
             ids, logprobs = self._search(embeddings[start : start + DECODE_BATCH], search)
             for captions, scores in zip(ids, logprobs, strict=True):
                 texts = [" ".join(self._vocabulary.decode(caption)) for caption in captions]
-                found.append([Caption(text, float(score)) for text, score in zip(texts, scores, strict=True)])
+                ranked = [Caption(text, float(score)) for text, score in zip(texts, scores, strict=True)]
+                # A beam wider than there are captions is filled up with ones that cannot be.
+                found.append([caption for caption in ranked if caption.logprob > IMPOSSIBLE])
         return found
 
     def _search(self, embeddings: np.ndarray, search: Search) -> tuple[np.ndarray, np.ndarray]:

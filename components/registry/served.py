@@ -4,7 +4,6 @@ Its code travels inside the model (see `components.registry.bundle`) and imports
 """
 
 import base64
-import binascii
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +39,14 @@ class CaptionerModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         return rows
 
 
-def _image_bytes(image: bytes | str) -> bytes:
-    """Text is base64; what does not decode as such is no image, which `read` reports."""
+def _image_bytes(image: object) -> bytes:
+    """The bytes given, or those that base64 text stands for; of anything else none, which `read` reports."""
     if isinstance(image, bytes):
         return image
     try:
-        return base64.b64decode(image, validate=True)
-    except binascii.Error:
-        return image.encode()
+        return base64.b64decode(image, validate=True) if isinstance(image, str) else b""
+    except ValueError:
+        return b"no base64"
 
 
 mlflow.models.set_model(CaptionerModel())

@@ -29,10 +29,10 @@ def list_images(images: Path) -> list[str]:
     In a folder or a zip every file with an image's extension counts, whatever is in it.
     Raises `ConfigurationError` when there is nothing of the kind at `images`.
     """
-    if images.suffix == ".parquet":
-        return _listed_paths(images)
     if not images.exists():
         raise ConfigurationError(f"there is no {images}. --images takes a folder, a zip or a Parquet file")
+    if images.suffix == ".parquet":
+        return _listed_paths(images)
     extensions = Image.registered_extensions()
     with open_archive(images) as archive:
         names = [name for name, _, _ in archive.listing() if Path(name).suffix.lower() in extensions]

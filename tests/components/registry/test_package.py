@@ -84,6 +84,11 @@ def test_a_seed_decides_the_sample(exported: Any, embeddings: np.ndarray) -> Non
     assert not np.array_equal(first[0::20], first[1::20])  # every image of a batch has draws of its own
 
 
+def test_every_step_has_draws_of_its_own(exported: Any, embeddings: np.ndarray) -> None:
+    ids, _ = as_arrays(exported.sample(np.repeat(embeddings, 100, axis=0), 1e3, 0))  # any word, as likely as any other
+    assert (ids[:, 0] == ids[:, 1]).mean() == pytest.approx(1 / 5, abs=0.06)
+
+
 def test_a_sample_near_temperature_zero_is_greedy(exported: Any, embeddings: np.ndarray) -> None:
     ids, _ = as_arrays(exported.sample(embeddings, 1e-6, 0))
     np.testing.assert_array_equal(ids, as_arrays(exported.greedy(embeddings))[0])
