@@ -22,6 +22,7 @@ from pydantic import (
 from components.errors import ConfigurationError
 from data_contracts.limits import Limits
 
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -36,7 +37,7 @@ class ScenesConfig(Section):
 
     images: dict[str, PositiveInt]
     """Scenes to draw, by split."""
-    seed: int = 0
+    seed: Seed = 0
     size: PositiveInt = 224
 
 
@@ -67,7 +68,7 @@ class DatasetConfig(Section):
     """Share of each split's images to keep; the notebook worked on 0.01 at first."""
     max_images: PositiveInt | None = None
     """At most so many images of each split."""
-    seed: int = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _splits_exist(self) -> "DatasetConfig":
@@ -120,7 +121,7 @@ class DecoderConfig(Section):
     steps_per_epoch: PositiveInt | None = None
     """Batches a reporting interval (the notebook: 1,000); by default as many as show every training caption once."""
     learning_rate: PositiveFloat = 1e-3
-    seed: int = 0
+    seed: Seed = 0
 
 
 class EvaluationConfig(Section):

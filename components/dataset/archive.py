@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from components.errors import BadImageError, CaptioningError
+from components.errors import BadImageError, CaptioningError, ConfigurationError
 
 _DAMAGED = (
     # KeyError: no such member; RuntimeError: encrypted; NotImplementedError: an unknown compression.
@@ -66,7 +66,7 @@ class FolderArchive:
 
     def __init__(self, path: Path) -> None:
         if not path.is_dir():
-            raise CaptioningError(f"there is no zip file or folder {path}")
+            raise ConfigurationError(f"{path} is no zip file and no folder")
         self._path = path
 
     def listing(self) -> list[tuple[str, int, int]]:  # noqa: D102

@@ -41,6 +41,8 @@ def train(
     `on_epoch` hears every epoch's row, those of an earlier, killed attempt included. Raises `CaptioningError` when
     the loss is no longer a number.
     """
+    if not len(training) or not len(validation):
+        raise CaptioningError("no caption of an image with an embedding to train on, or none to validate on")
     decoder = build_decoder(config, vocabulary_size, training.embeddings.shape[1])
     decoder.compile(
         optimizer=keras.optimizers.Adam(config.learning_rate),
@@ -58,9 +60,10 @@ def train(
         row = {"epoch": epoch + 1} | _train_epoch(decoder, training, config, epoch * steps, steps)
         row |= _validate(decoder, validation, config)
         if not math.isfinite(row["loss"] + row["val_loss"]):
+            kept = f"The last good checkpoint is of epoch {epoch}, in {folder}" if epoch else "There is no checkpoint"
             raise CaptioningError(
                 f"training diverged in epoch {epoch + 1}: the loss is {row['loss']}, in validation {row['val_loss']}. "
-                f"The last good checkpoint is of epoch {epoch}, in {folder}; lower decoder.learning_rate"
+                f"{kept}; lower decoder.learning_rate"
             )
         history.append(row)
         if row["val_loss"] <= min(earlier["val_loss"] for earlier in history):

@@ -43,13 +43,15 @@ def score_captions(
     predictions: Mapping[int, str],
     references: Mapping[int, Sequence[str]],
     tokenizer: Literal["auto", "ptb", "words"] = "auto",
+    *,
+    meteor: bool = True,
 ) -> Scores:
     """Scores one caption an image against that image's reference captions.
 
-    Both map image ids; a caption without words scores 0. `ptb` is the official tokenisation and adds
-    METEOR, both on Java; `words` is plain Python; `auto` is `ptb` where Java runs. CIDEr weighs words by
-    how many of the given images mention them: compare it only between scores of the same images, and expect
-    0 from a single image.
+    Both map image ids; a caption without words scores 0. `ptb` is the official tokenisation and adds METEOR (unless
+    `meteor` says not to: it takes seconds), both on Java; `words` is plain Python; `auto` is `ptb` where Java runs.
+    CIDEr weighs words by how many of the given images mention them: compare it only between scores of the same
+    images, and expect 0 from a single image.
 
     Raises:
         CaptioningError: the two are not of the same images, no reference has a word, or Java is missing or
@@ -72,7 +74,7 @@ def score_captions(
     metrics = {f"bleu{n}": float(score) for n, score in enumerate(bleu, start=1)}
     metrics |= {"rouge_l": float(image_rouge.mean()), "cider": float(cider)}
     columns = {"bleu4": image_bleus[3], "rouge_l": image_rouge, "cider": image_cider}
-    if java:
+    if java and meteor:
         metrics["meteor"], columns["meteor"] = _meteor(truths, candidates, java)
     ids = np.array(list(candidates), dtype="int64")
     return Scores(metrics, pd.DataFrame({"image_id": ids, **columns}), used)

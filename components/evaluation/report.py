@@ -117,7 +117,7 @@ def _summarise(
 ) -> Summary:
     # Every caption goes to the next image: a captioner that looks at the image loses nearly all of its score.
     shuffled = dict(zip(predictions["image_id"], np.roll(predictions["caption"], 1), strict=True))
-    chance = score_captions(shuffled, references, scores.tokenizer).metrics["cider"]
+    chance = score_captions(shuffled, references, scores.tokenizer, meteor=False).metrics["cider"]
     names = dict(zip(images["image_id"], images["file_name"], strict=True))
     spread = predictions.iloc[:: max(1, len(predictions) // EXAMPLES)].head(EXAMPLES)
     examples = [(Path(names[i]).name, text) for i, text in zip(spread["image_id"], spread["caption"], strict=True)]

@@ -7,7 +7,7 @@ model (see `components.registry.bundle`), so it works where this project is not 
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +27,7 @@ CAPTIONER_FOLDER = "captioner"
 
 BATCH = 32
 """Photographs encoded at a time."""
+MAX_SEED = 2**31
 IMPOSSIBLE = -1e8
 """Log-probabilities from here down come from the mask of a search, not from a model."""
 DECODE_BATCH = 512
@@ -50,8 +51,10 @@ class Search:
             raise CaptioningError(f"search must be greedy, beam or sample, not {self.method!r}")
         if self.beam < 1 or not self.temperature > 0:
             raise CaptioningError(
-                f"beam must be at least 1 and temperature above 0, not {self.beam}, {self.temperature}"
+                f"beam must be 1 or more and temperature above 0, not {self.beam}, {self.temperature}"
             )
+        if not 0 <= self.seed < MAX_SEED:
+            raise CaptioningError(f"the seed must be at least 0 and below {MAX_SEED}, not {self.seed}")
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,9 @@ class Captioner:
         """For each embedding its captions, best first: `search.beam` of them from a beam search, else one."""
         found: list[list[Caption]] = []
         for start in range(0, len(embeddings), DECODE_BATCH):
-            ids, logprobs = self._search(embeddings[start : start + DECODE_BATCH], search)
+            # Each batch of samples has a seed of its own: a seed's noise depends on the place in the batch.
+            own = replace(search, seed=(search.seed + start) % MAX_SEED)
+            ids, logprobs = self._search(embeddings[start : start + DECODE_BATCH], own)
             for captions, scores in zip(ids, logprobs, strict=True):
                 texts = [" ".join(self._vocabulary.decode(caption)) for caption in captions]
                 ranked = [Caption(text, float(score)) for text, score in zip(texts, scores, strict=True)]

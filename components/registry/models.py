@@ -50,8 +50,10 @@ def register(package: Path, digest: str, name: str, run_id: str, metrics: Mappin
             )
         with redirect_stderr(io.StringIO()):  # MLflow prints there what our callers say in their own words
             found = mlflow.register_model(info.model_uri, name, tags={DIGEST_TAG: digest}).version
+    aliases = client.get_registered_model(name).aliases
+    if int(aliases.get(CHALLENGER, 0)) < int(found):
         client.set_registered_model_alias(name, CHALLENGER, found)
-    if CHAMPION not in client.get_registered_model(name).aliases:
+    if CHAMPION not in aliases:
         client.set_registered_model_alias(name, CHAMPION, found)
     return describe(f"models:/{name}/{found}")
 

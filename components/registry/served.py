@@ -41,10 +41,10 @@ class CaptionerModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
 def _image_bytes(image: object) -> bytes:
     """The bytes given, or those that base64 text stands for; of anything else none, which `read` reports."""
-    if isinstance(image, bytes):
-        return image
+    if isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image)
     try:
-        return base64.b64decode(image, validate=True) if isinstance(image, str) else b""
+        return base64.b64decode("".join(image.split()), validate=True) if isinstance(image, str) else b""
     except ValueError:
         return b"no base64"
 

@@ -83,7 +83,7 @@ def test_what_is_no_zip_file_is_named(tmp_path: Path, content: bytes | None) -> 
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CaptioningError, match=r"there is no zip file or folder .*train"):
+    with pytest.raises(CaptioningError, match=r"train is no zip file and no folder"):
         open_archive(tmp_path / "train")
 
 

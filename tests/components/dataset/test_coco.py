@@ -112,7 +112,7 @@ def test_missing_annotations_are_named(make_source: Callable[..., Source], zippe
 
 def test_missing_sources_are_named(tmp_path: Path) -> None:
     source = source_of(tmp_path, listed("a.jpg"))
-    with pytest.raises(CaptioningError, match=r"there is no .*nowhere\.json"):
+    with pytest.raises(CaptioningError, match=r"nowhere\.json is no zip file and no folder"):
         read_coco(Source(source.images, tmp_path / "nowhere.json", ""))
     with pytest.raises(CaptioningError, match=r"cannot open the archive .*nowhere\.zip"):
         read_coco(Source(tmp_path / "nowhere.zip", source.captions, ""))
