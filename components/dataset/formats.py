@@ -5,6 +5,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from components.dataset.archive import open_archive, whole_names
@@ -85,7 +86,7 @@ def _require_content(rows: pd.DataFrame, where: str, source: Source) -> None:
     if rows.empty:
         raise CaptioningError(f"{where} holds no captions")
     for column, what in (("name", "the name of a photograph"), ("caption", "a caption")):
-        faulty = rows.index[rows[column] == ""]
+        faulty = rows.index[rows[column].str.strip() == ""]
         if len(faulty):
             raise CaptioningError(
                 f"{where}, {unit} {', '.join(map(str, faulty[:3]))}: {what} is missing ({len(faulty):,} in all); "
@@ -118,7 +119,8 @@ def _with_ids(rows: pd.DataFrame, where: str) -> tuple[pd.DataFrame, pd.DataFram
     rows = rows.assign(image_id=image_id.astype("int64"))
     captions = rows.dropna(subset="caption")
     places = zip(captions["name"], captions.groupby("name").cumcount(), strict=True)
-    captions = captions.assign(caption_id=[stable_id(f"{name}#{place}") for name, place in places])
+    caption_ids = [stable_id(f"{name}#{place}") for name, place in places]
+    captions = captions.assign(caption_id=np.array(caption_ids, np.int64))
     images = rows.drop(columns="caption").drop_duplicates(ignore_index=True)
     return images, captions[["caption_id", "image_id", "caption"]].reset_index(drop=True)
 

@@ -4,6 +4,7 @@ Each reader gives the columns `name` and `caption`, which is null for a photogra
 messages, where a row comes from.
 """
 
+import re
 from dataclasses import dataclass
 from io import StringIO
 from typing import Annotated
@@ -52,7 +53,8 @@ def read_csv(text: str, where: str, columns: dict[str, str], remedy: str) -> pd.
         rows = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False, skip_blank_lines=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise CaptioningError(
-            f"{where} is not a CSV file: {error}. Put fields with a comma, a quote or a line end in double quotes"
+            f"{where} is not a CSV file: {str(error).strip()}. "
+            "Put fields with a comma, a quote or a line end in double quotes"
         ) from error
     if missing := [column for column in columns if column not in rows]:
         there = ", ".join(map(repr, rows))
@@ -78,15 +80,15 @@ def read_jsonl(text: str, where: str, image: str, caption: str) -> pd.DataFrame:
             numbers.append(number)
             names.append(row["name"])
             captions.append(row["caption"])
-    return pd.DataFrame({"name": names, "caption": captions}, index=numbers).explode("caption")
+    return pd.DataFrame({"name": names, "caption": captions}, index=numbers).explode("caption").astype("str")
 
 
 def read_flickr(text: str) -> pd.DataFrame:
     """The lines of a Flickr token file, `name.jpg#0`, a tab, the caption, indexed by their number."""
-    lines = pd.Series(text.split("\n"), dtype="str").str.rstrip("\r")
-    lines.index += 1
-    parts = lines[lines.str.strip() != ""].str.partition("\t")
-    return pd.DataFrame({"name": parts[0].str.replace(r"#\d+$", "", regex=True), "caption": parts[2]})
+    lines = {n: line.removesuffix("\r") for n, line in enumerate(text.split("\n"), start=1) if line.strip()}
+    parts = [line.partition("\t") for line in lines.values()]
+    table = {"name": [re.sub(r"#\d+$", "", key) for key, _, _ in parts], "caption": [part[2] for part in parts]}
+    return pd.DataFrame(table, index=list(lines), dtype="str")
 
 
 def read_karpathy(text: str, where: str) -> pd.DataFrame:
@@ -103,7 +105,7 @@ def read_karpathy(text: str, where: str) -> pd.DataFrame:
         "split": ["train" if image.split == "restval" else image.split for image in images],
         "caption": [[sentence.raw for sentence in image.sentences] for image in images],
     }
-    return pd.DataFrame(table).explode("caption")
+    return pd.DataFrame(table).explode("caption").astype({"caption": "str"})
 
 
 def explain(error: ValidationError) -> str:
