@@ -36,7 +36,7 @@ def read_source(source: Source) -> tuple[pd.DataFrame, pd.DataFrame]:
     else:
         rows = _read_rows(text, where, source)
         _require_content(rows, where, source)
-        if source.format != "karpathy" and place.parent.is_relative_to(source.images):
+        if place.parent.is_relative_to(source.images):
             rows["name"] = _below(place.parent.relative_to(source.images), rows["name"], members)
         images, captions = _with_ids(rows, where)
         images["file_name"] = _members_of(images["name"], members)
