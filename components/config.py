@@ -6,8 +6,8 @@ A profile is a TOML file. Values are replaced, in this order, by the environment
 import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
-from pathlib import Path
-from typing import Annotated, Any, get_args
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -24,6 +24,9 @@ from data_contracts.limits import Limits
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
+Format = Literal["coco", "karpathy", "csv", "jsonl", "flickr"]
+
+_FORMAT_OF: dict[str, Format] = {".json": "coco", ".csv": "csv", ".jsonl": "jsonl", ".token": "flickr"}
 
 
 class Section(BaseModel):
@@ -47,23 +50,45 @@ class SourceConfig(Section):
     images: str
     """A zip file or a folder; read in place."""
     captions: str
-    """A zip file or a folder that holds `annotations`, or the JSON file itself."""
-    annotations: str
-    """The COCO captions file inside `captions`."""
+    """The captions file, or a zip file or a folder that holds it as `annotations`."""
+    annotations: str = ""
+    """The captions file inside `captions`."""
+    format: Format = "coco"
+    """Of the captions file; by default its suffix says: .json COCO's, .csv, .jsonl, .token Flickr's."""
+    image_column: str = "image"
+    """The column (CSV) or key (JSON Lines) with the photograph's name."""
+    caption_column: str = "caption"
+    """The column or key with the caption; in JSON Lines also a list of captions."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tell_format(cls, given: Any) -> Any:
+        name = isinstance(given, dict) and "format" not in given and (given.get("annotations") or given.get("captions"))
+        if not name or not isinstance(name, str):
+            return given
+        told = _FORMAT_OF.get(PurePosixPath(name).suffix.lower())
+        if told is None:
+            raise ValueError(
+                f"the name {name} does not tell its format; set `format` to one of {', '.join(get_args(Format))}, "
+                "or `annotations` to the captions file inside it"
+            )
+        return {**given, "format": told}
 
 
 class DatasetConfig(Section):
-    """Photographs and captions in COCO's layout."""
+    """Photographs, their captions, and how they are divided."""
 
     root: str = ""
     """Folder or URL (`file://`, `http://`, `https://`) that relative sources are under; unused for drawn scenes."""
     scenes: ScenesConfig | None = None
     sources: dict[str, SourceConfig] = Field(min_length=1)
-    """By name. Two and more: each is a split of that name. A single one is divided by `holdout`."""
+    """By name. Unless `holdout`, `split_file` or a Karpathy file divides the images, each is a split of that name."""
     train_split: str = "train"
     validation_split: str = "val"
     holdout: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Share of the images, chosen by a seeded hash of their id, that become the validation split."""
+    split_file: str = ""
+    """A CSV with the columns `image` and `split`, or a Karpathy file; images it does not name are left out."""
     sample: Fraction = 1.0
     """Share of each split's images to keep; the notebook worked on 0.01 at first."""
     max_images: PositiveInt | None = None
@@ -74,11 +99,16 @@ class DatasetConfig(Section):
     def _splits_exist(self) -> "DatasetConfig":
         if self.train_split == self.validation_split:
             raise ValueError(f"train_split and validation_split are both {self.train_split}; they must differ")
-        if len(self.sources) == 1:
-            if self.holdout is None:
-                raise ValueError("one source needs `holdout`, the share of its images to validate on")
+        if self.split_file:
+            if self.holdout is not None or self.scenes:
+                raise ValueError("`split_file` divides the images; take out `holdout` and `scenes`")
         elif self.holdout is not None:
-            raise ValueError("`holdout` divides a single source; here the sources are the splits")
+            if len(self.sources) > 1:
+                raise ValueError("`holdout` divides a single source; here the sources are the splits")
+        elif any(source.format == "karpathy" for source in self.sources.values()):
+            pass  # which names each image's split
+        elif len(self.sources) == 1:
+            raise ValueError("one source needs `holdout`, the share of its images to validate on, or `split_file`")
         elif missing := {self.train_split, self.validation_split} - set(self.sources):
             raise ValueError(f"no source is called {', '.join(sorted(missing))}; there is {', '.join(self.sources)}")
         return self

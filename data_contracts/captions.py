@@ -16,9 +16,9 @@ def check(
     columns = check_columns("captions", {"captions": (captions, CAPTIONS), "images": (images, IMAGES)})
     if not columns.passed:
         return columns
-    splits = split_facts(images, (train_split, validation_split))
+    texts, splits = caption_facts(captions, images), split_facts(images, (train_split, validation_split))
     reports = [
-        validate("captions", caption_facts(captions, images), caption_suite(limits), ids=("caption_id", "image_id")),
+        validate("captions", texts, caption_suite(limits), ids=("caption_id", "image_id", "caption")),
         validate("images", image_facts(images, captions), image_suite(limits), ids=("image_id", "split", "file_name")),
         validate("splits", splits, split_suite(limits), ids=("split",)),
     ]
@@ -26,9 +26,9 @@ def check(
 
 
 def caption_facts(captions: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
-    """One row a caption: its ids, visible `characters`, `words` (null without characters), `listed` image."""
+    """One row a caption: its ids and text, visible `characters`, `words` (null without characters), `listed` image."""
     characters = captions["caption"].str.strip().str.len()
-    return captions[["caption_id", "image_id"]].assign(
+    return captions[["caption_id", "image_id", "caption"]].assign(
         characters=characters,
         words=captions["tokens"].str.count(r"\S+").astype("float64").where(characters > 0),
         listed=captions["image_id"].isin(images["image_id"]),

@@ -84,10 +84,13 @@ def _archives(dataset: Artifact, profile: Profile) -> dict[str, Path]:
 def build_caption_table(dataset: Artifact, profile: Profile) -> Artifact:
     """Images and captions as tables, split and sampled."""
     relevant = profile.dataset.model_dump(mode="json", exclude={"root", "scenes"})
-    code = ["components.dataset.captions", "components.dataset.coco", "components.vocabulary.tokenizer"]
+    code = [f"components.dataset.{module}" for module in ("captions", "formats", "coco", "rows", "splits", "archive")]
+    split_file = sources.locate_split_file(profile.dataset, settings().downloads)
     return make(
-        Stage("captions", relevant, [dataset], sources=code),
-        lambda folder: caption_table.write_caption_table(_sources(dataset, profile), profile.dataset, folder),
+        Stage("captions", relevant, [dataset], sources=[*code, "components.vocabulary.tokenizer"]),
+        lambda folder: caption_table.write_caption_table(
+            _sources(dataset, profile), profile.dataset, folder, split_file
+        ),
     )
 
 

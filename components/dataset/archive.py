@@ -4,6 +4,7 @@ import lzma
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -84,6 +85,15 @@ class FolderArchive:
 
     def __exit__(self, *_: object) -> None:
         pass
+
+
+def whole_names(names: Iterable[str]) -> dict[str, str]:
+    """Whole names by every way others may call them: the name, or its last part where that is unique."""
+    names = list(names)
+    bases: dict[str, list[str]] = {}
+    for name in names:
+        bases.setdefault(name.rpartition("/")[2], []).append(name)
+    return {base: found[0] for base, found in bases.items() if len(found) == 1} | {name: name for name in names}
 
 
 def open_archive(path: Path) -> ImageArchive:

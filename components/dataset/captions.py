@@ -1,24 +1,35 @@
 """The caption table: every source's images and captions as two tables, split and sampled."""
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from components.config import DatasetConfig
-from components.dataset.coco import read_coco
+from components.dataset.formats import read_source
 from components.dataset.sources import Source
+from components.dataset.splits import read_splits
+from components.errors import ConfigurationError
 from components.vocabulary.tokenizer import tokenize
 from data_contracts.schema import CAPTIONS, IMAGES
+
+log = logging.getLogger(__name__)
 
 IMAGES_FILE = "images.parquet"
 CAPTIONS_FILE = "captions.parquet"
 
 
-def write_caption_table(sources: Mapping[str, Source], config: DatasetConfig, folder: Path) -> int:
-    """Writes `images.parquet` and `captions.parquet` (see `data_contracts.schema`). Returns the number of captions."""
-    tables = [_read_source(name, source, config) for name, source in sources.items()]
+def write_caption_table(
+    sources: Mapping[str, Source], config: DatasetConfig, folder: Path, split_file: Path | None = None
+) -> int:
+    """Writes `images.parquet` and `captions.parquet` (see `data_contracts.schema`). Returns the number of captions.
+
+    Raises `CaptioningError` for a captions or split file that cannot be read.
+    """
+    splits = _read_splits(split_file, config) if split_file else None
+    tables = [_read_source(name, source, config, splits) for name, source in sources.items()]
     images = pd.concat([images for images, _ in tables], ignore_index=True)
     captions = pd.concat([captions for _, captions in tables], ignore_index=True)
     captions["tokens"] = captions["caption"].map(lambda caption: " ".join(tokenize(caption)))
@@ -32,15 +43,36 @@ def read_caption_table(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.read_parquet(folder / IMAGES_FILE), pd.read_parquet(folder / CAPTIONS_FILE)
 
 
-def _read_source(name: str, source: Source, config: DatasetConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
-    images, captions = read_coco(source)
-    images = images.assign(archive=name, split=name)
-    if config.holdout is not None:
+def _read_splits(path: Path, config: DatasetConfig) -> dict[str, str]:
+    splits = read_splits(path)
+    there = sorted(set(splits.values()))
+    if missing := {config.train_split, config.validation_split} - set(there):
+        raise ConfigurationError(
+            f"{path} has no split {', '.join(sorted(missing))}; it has {', '.join(there)}. "
+            "Set dataset.train_split and dataset.validation_split"
+        )
+    return splits
+
+
+def _read_source(
+    name: str, source: Source, config: DatasetConfig, splits: Mapping[str, str] | None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    images, captions = read_source(source)
+    images["archive"] = name
+    if splits is not None:
+        images["split"] = images["name"].map(splits)
+    elif config.holdout is not None:
         held_out = _chances(images["image_id"], f"{config.seed}/holdout") < config.holdout
         images["split"] = held_out.map({True: config.validation_split, False: config.train_split})
-    kept = _sample(images, config)
+    elif "split" not in images:
+        images["split"] = name
     # A caption of an image that is listed nowhere stays, for the contract to name it.
     orphan = ~captions["image_id"].isin(images["image_id"])
+    left_out = images["split"].isna()
+    if left_out.any():
+        first = ", ".join(images["name"][left_out][:3])
+        log.warning("%s: %d images are in no split and are left out, first %s", name, left_out.sum(), first)
+    kept = _sample(images[~left_out], config)
     captions = captions[orphan | captions["image_id"].isin(kept["image_id"])]
     split_of = kept.drop_duplicates("image_id").set_index("image_id")["split"]
     return kept, captions.assign(split=captions["image_id"].map(split_of).astype("str").fillna(name))

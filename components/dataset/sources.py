@@ -11,7 +11,7 @@ from urllib.request import url2pathname
 import httpx
 
 from components.artifacts import file_digest, write_atomic
-from components.config import DatasetConfig
+from components.config import DatasetConfig, Format
 from components.dataset.archive import open_archive
 from components.errors import CaptioningError, ConfigurationError
 
@@ -24,8 +24,11 @@ class Source:
 
     images: Path
     captions: Path
-    annotations: str
-    """Path of the COCO captions file inside `captions`."""
+    annotations: str = ""
+    """The captions file inside `captions`, when that is a zip file or a folder."""
+    format: Format = "coco"
+    image_column: str = "image"
+    caption_column: str = "caption"
 
 
 def locate_sources(config: DatasetConfig, drawn: Path, downloads: Path) -> dict[str, Source]:
@@ -35,9 +38,21 @@ def locate_sources(config: DatasetConfig, drawn: Path, downloads: Path) -> dict[
         return drawn / address if config.scenes else _local_path(_resolve(config.root, address), downloads)
 
     return {
-        name: Source(place(source.images), place(source.captions), source.annotations)
+        name: Source(
+            place(source.images),
+            place(source.captions),
+            source.annotations,
+            source.format,
+            source.image_column,
+            source.caption_column,
+        )
         for name, source in config.sources.items()
     }
+
+
+def locate_split_file(config: DatasetConfig, downloads: Path) -> Path | None:
+    """Where the profile's split file lies, if it has one."""
+    return _local_path(_resolve(config.root, config.split_file), downloads) if config.split_file else None
 
 
 def obtain_sources(config: DatasetConfig, downloads: Path) -> Mapping[str, str]:
@@ -48,6 +63,8 @@ def obtain_sources(config: DatasetConfig, downloads: Path) -> Mapping[str, str]:
     if config.scenes:
         return {}
     addresses = {a for source in config.sources.values() for a in (source.images, source.captions)}
+    if config.split_file:
+        addresses.add(config.split_file)
     fingerprints = {}
     for address in sorted(addresses):
         resolved = _resolve(config.root, address)

@@ -203,3 +203,51 @@ def test_a_split_cannot_be_trained_and_validated_on(tmp_path: Path, sources: int
     path = DEMO if sources == 2 else written(tmp_path, ONE_SOURCE.format(dataset="holdout = 0.5"))
     with pytest.raises(ConfigurationError, match="validation_split"):
         load_profile(path, {"dataset.validation_split": "train"})
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ('captions = "a.json"', "coco"),
+        ('captions = "a.CSV"', "csv"),
+        ('captions = "https://example.org/a.jsonl"', "jsonl"),
+        ('captions = "results.token"', "flickr"),
+        ('captions = "captions.zip"\nannotations = "sub/a.csv"', "csv"),
+        ('captions = "captions.txt"\nformat = "csv"', "csv"),
+        ('captions = "dataset_coco.json"\nformat = "karpathy"', "karpathy"),
+    ],
+)
+def test_the_captions_files_name_tells_its_format(tmp_path: Path, source: str, told: str) -> None:
+    text = ONE_SOURCE.format(dataset="holdout = 0.5").replace('captions = "all.json"\nannotations = ""', source)
+    profile = load_profile(written(tmp_path, text), {})
+    assert profile.dataset.sources["all"].format == told
+    assert Profile.model_validate_json(profile.model_dump_json()) == profile
+
+
+@pytest.mark.parametrize("captions", ["captions.txt", "captions.zip", "captions"])
+def test_a_name_that_tells_no_format_is_named(tmp_path: Path, captions: str) -> None:
+    text = ONE_SOURCE.format(dataset="holdout = 0.5").replace("all.json", captions)
+    with pytest.raises(
+        ConfigurationError, match=rf"dataset\.sources\.all: the name {captions} does not tell.*`format`"
+    ):
+        load_profile(written(tmp_path, text), {})
+
+
+def test_a_format_that_there_is_not_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path, ONE_SOURCE.format(dataset="holdout = 0.5"))
+    with pytest.raises(ConfigurationError, match=r"sources\.all\.format: Input should be 'coco', 'karpathy'"):
+        load_profile(path, {"dataset.sources.all.format": "tsv"})
+
+
+def test_something_else_than_the_sources_may_divide(tmp_path: Path) -> None:
+    undivided = written(tmp_path, ONE_SOURCE.format(dataset=""))
+    assert load_profile(undivided, {"dataset.split_file": "s.csv"}).dataset.split_file == "s.csv"
+    load_profile(undivided, {"dataset.sources.all.format": "karpathy"})
+    coco = load_profile(
+        PROFILES / "coco2014.toml", {"dataset.split_file": "s.json", "dataset.validation_split": "test"}
+    )
+    assert set(coco.dataset.sources) == {"train", "val"}
+    with pytest.raises(ConfigurationError, match="dataset: `split_file` divides the images; take out"):
+        demo(dataset__split_file="s.csv")
+    with pytest.raises(ConfigurationError, match="dataset: `split_file` divides the images; take out"):
+        load_profile(undivided, {"dataset.split_file": "s.csv", "dataset.holdout": "0.5"})

@@ -80,7 +80,7 @@ def test_good_tables_pass() -> None:
     ("rule", "plant", "named"),
     [
         ("caption-not-empty", set_caption(7, caption=" \t", tokens=""), ["caption_id=107, image_id=2"]),
-        ("caption-has-words", set_caption(7, caption="...", tokens=""), ["caption_id=107, image_id=2"]),
+        ("caption-has-words", set_caption(7, caption="...", tokens=""), ["caption_id=107, image_id=2, caption=..."]),
         ("caption-id-unique", set_caption(7, caption_id=103), ["caption_id=103, image_id=4", "image_id=2"]),
         ("caption-of-listed-image", set_caption(7, image_id=77), ["caption_id=107, image_id=77"]),
         ("image-in-one-split", list_again("train"), ["image_id=5, split=val", "image_id=5, split=train"]),

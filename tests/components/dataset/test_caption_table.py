@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from components.config import DatasetConfig
 from components.dataset.captions import read_caption_table, write_caption_table
 from components.dataset.sources import Source
+from components.errors import ConfigurationError
 from data_contracts.schema import CAPTIONS, IMAGES
 
 ANY = {"images": "", "captions": "", "annotations": ""}
@@ -23,9 +24,11 @@ def config(*splits: str, **options: object) -> DatasetConfig:
     return DatasetConfig.model_validate({"sources": {"all": ANY}, "holdout": None if names else 0.25} | names | options)
 
 
-def table(config: DatasetConfig, **sources: Source) -> tuple[pd.DataFrame, pd.DataFrame]:
+def table(
+    config: DatasetConfig, split_file: Path | None = None, **sources: Source
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     with tempfile.TemporaryDirectory() as folder:
-        rows = write_caption_table(sources, config, Path(folder))
+        rows = write_caption_table(sources, config, Path(folder), split_file)
         images, captions = read_caption_table(Path(folder))
     assert rows == len(captions)
     return images, captions
@@ -155,3 +158,45 @@ def test_empty_sources_make_empty_tables(make_source: Callable[..., Source]) -> 
     images, captions = table(config(), all=make_source({}))
     assert (len(images), len(captions)) == (0, 0)
     assert {name: str(dtype) for name, dtype in images.dtypes.items()} == IMAGES
+
+
+def split_of(folder: Path, text: str) -> tuple[DatasetConfig, Path]:
+    (folder / "splits.csv").write_text("image,split\n" + text)
+    return config("a", "b", split_file="splits.csv", validation_split="val"), folder / "splits.csv"
+
+
+def test_a_split_file_divides_the_images_of_all_sources(
+    tmp_path: Path, make_source: Callable[..., Source], caplog: pytest.LogCaptureFixture
+) -> None:
+    sources = {"a": make_source({1: ["A dog"], 2: ["A cat"], 3: ["A bee"]}, "a"), "b": make_source({4: ["Me"]}, "b")}
+    (sources["a"].images / "a" / "000000000002.jpg").unlink()
+    names = [f"{n:012}.jpg" for n in (2, 1, 4)]
+    lines = zip(names, ("val", "train", "test"), strict=True)
+    images, captions = table(*split_of(tmp_path, "".join(f"{n},{split}\n" for n, split in lines)), **sources)
+    assert dict(zip(images["image_id"], images["split"], strict=True)) == {1: "train", 2: "val", 4: "test"}
+    assert images["archive"].tolist() == ["a", "a", "b"]
+    assert dict(zip(captions["image_id"], captions["split"], strict=True)) == {1: "train", 2: "val", 4: "test"}
+    assert "a: 1 images are in no split and are left out, first 000000000003.jpg" in caplog.text
+
+
+def test_a_split_file_without_the_splits_of_the_profile_is_told(
+    tmp_path: Path, make_source: Callable[..., Source]
+) -> None:
+    config, path = split_of(tmp_path, "a.jpg,train\nb.jpg,validation\n")
+    with pytest.raises(
+        ConfigurationError, match=r"splits\.csv has no split val; it has train, validation\. Set dataset"
+    ):
+        table(config, path, a=make_source({1: ["A dog"]}))
+
+
+@pytest.mark.parametrize(("holdout", "expected"), [(None, {"train", "test"}), (0.5, {"train", "val"})])
+def test_splits_of_a_karpathy_file_hold_unless_the_profile_divides(
+    tmp_path: Path, holdout: float | None, expected: set[str]
+) -> None:
+    entry = {"sentences": [{"raw": "A dog"}, {"raw": "A cat"}]}
+    images = [entry | {"filename": f"{n}.jpg", "split": ["restval", "test"][n % 2]} for n in range(50)]
+    (tmp_path / "k.json").write_text(json.dumps({"images": images}))
+    told = DatasetConfig.model_validate({"sources": {"all": ANY | {"format": "karpathy"}}, "holdout": holdout})
+    table_of_images, captions = table(told, all=Source(tmp_path, tmp_path / "k.json", format="karpathy"))
+    assert set(table_of_images["split"]) == set(captions["split"]) == expected
+    assert len(captions) == 100

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from components.dataset.coco import read_coco
+from components.dataset.formats import read_source
 from components.dataset.sources import Source
 from components.errors import CaptioningError
 
@@ -26,9 +26,10 @@ def listed(*names: str) -> dict[str, Any]:
 
 
 def test_images_and_captions_come_in_the_order_of_the_file(make_source: Callable[..., Source]) -> None:
-    images, captions = read_coco(make_source({9: ["A dog.", "Ein Hündchen, 犬"], 4: ["A cat."]}))
+    images, captions = read_source(make_source({9: ["A dog.", "Ein Hündchen, 犬"], 4: ["A cat."]}))
     assert images.to_dict("list") == {
         "image_id": [9, 4],
+        "name": ["000000000009.jpg", "000000000004.jpg"],
         "file_name": ["train/000000000009.jpg", "train/000000000004.jpg"],
     }
     assert captions.to_dict("list") == {
@@ -41,7 +42,7 @@ def test_images_and_captions_come_in_the_order_of_the_file(make_source: Callable
 def test_zip_files_and_folders_are_read_alike(make_source: Callable[..., Source]) -> None:
     captions = {number: [f"caption {number}"] for number in range(3)}
     for zipped, plain in zip(
-        read_coco(make_source(captions, zipped=True)), read_coco(make_source(captions)), strict=True
+        read_source(make_source(captions, zipped=True)), read_source(make_source(captions)), strict=True
     ):
         assert zipped.equals(plain)
 
@@ -61,14 +62,14 @@ def test_zip_files_and_folders_are_read_alike(make_source: Callable[..., Source]
     ],
 )
 def test_photographs_are_found_by_name(tmp_path: Path, name: str, files: list[str], found: str) -> None:
-    images, _ = read_coco(source_of(tmp_path, listed(name), *files))
+    images, _ = read_source(source_of(tmp_path, listed(name), *files))
     assert images["file_name"].tolist() == [found]
 
 
 def test_annotations_lie_in_a_folder_or_as_a_file_beside_it(tmp_path: Path) -> None:
     beside = source_of(tmp_path, listed("a.jpg"), "a.jpg")
     inside = Source(beside.images, tmp_path, "captions.json")
-    for from_file, from_folder in zip(read_coco(beside), read_coco(inside), strict=True):
+    for from_file, from_folder in zip(read_source(beside), read_source(inside), strict=True):
         assert from_file.equals(from_folder)
 
 
@@ -90,7 +91,7 @@ def test_annotations_lie_in_a_folder_or_as_a_file_beside_it(tmp_path: Path) -> N
 )
 def test_faulty_captions_file_is_named(tmp_path: Path, coco: Any, fault: str) -> None:
     with pytest.raises(CaptioningError) as caught:
-        read_coco(source_of(tmp_path, coco))
+        read_source(source_of(tmp_path, coco))
     assert fault in str(caught.value)
     assert str(tmp_path / "captions.json") in str(caught.value)
     assert len(str(caught.value).splitlines()) <= 4
@@ -99,7 +100,7 @@ def test_faulty_captions_file_is_named(tmp_path: Path, coco: Any, fault: str) ->
 def test_ids_that_no_table_can_hold_are_a_fault(tmp_path: Path) -> None:
     coco = {"images": [{"id": 10**30, "file_name": "a.jpg"}], "annotations": []}
     with pytest.raises(CaptioningError, match=r"images\.0\.id"):
-        read_coco(source_of(tmp_path, coco))
+        read_source(source_of(tmp_path, coco))
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -107,12 +108,12 @@ def test_missing_annotations_are_named(make_source: Callable[..., Source], zippe
     source = make_source({1: ["A dog."]}, zipped=zipped)
     captions = source.captions if zipped else source.images
     with pytest.raises(CaptioningError, match=r"annotations/captions_test\.json in .* cannot be read"):
-        read_coco(Source(source.images, captions, "annotations/captions_test.json"))
+        read_source(Source(source.images, captions, "annotations/captions_test.json"))
 
 
 def test_missing_sources_are_named(tmp_path: Path) -> None:
     source = source_of(tmp_path, listed("a.jpg"))
     with pytest.raises(CaptioningError, match=r"nowhere\.json is no zip file and no folder"):
-        read_coco(Source(source.images, tmp_path / "nowhere.json", ""))
+        read_source(Source(source.images, tmp_path / "nowhere.json", ""))
     with pytest.raises(CaptioningError, match=r"cannot open the archive .*nowhere\.zip"):
-        read_coco(Source(tmp_path / "nowhere.zip", source.captions, ""))
+        read_source(Source(tmp_path / "nowhere.zip", source.captions, ""))

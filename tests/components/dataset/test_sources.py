@@ -12,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.config import DatasetConfig
-from components.dataset.sources import download, fingerprint, locate_sources, obtain_sources
+from components.dataset.sources import (
+    download,
+    fingerprint,
+    locate_sources,
+    locate_split_file,
+    obtain_sources,
+)
 from components.errors import CaptioningError, ConfigurationError
 
 
@@ -230,3 +236,28 @@ def test_a_damaged_archive_is_named_before_anything_is_done(tmp_path: Path) -> N
     (tmp_path / "captions.json").write_text("{}")
     with pytest.raises(CaptioningError, match=r"cannot open the archive .*all\.zip"):
         obtain_sources(config(tmp_path), tmp_path / "downloads")
+
+
+def test_a_split_file_is_a_source_too(tmp_path: Path, server: Server) -> None:
+    server.files = {
+        "/all.zip": zip_at(tmp_path / "original.zip"),
+        "/captions.json": b"{}",
+        "/splits.csv": b"image,split",
+    }
+    divided = DatasetConfig.model_validate(
+        config(server.url).model_dump() | {"holdout": None, "split_file": "splits.csv"}
+    )
+    assert set(obtain_sources(divided, tmp_path)) == {"all.zip", "captions.json", "splits.csv"}
+    found = locate_split_file(divided, tmp_path)
+    assert found is not None
+    assert found.read_bytes() == b"image,split"
+    assert locate_split_file(config(server.url), tmp_path) is None
+
+
+def test_a_source_knows_how_to_read_its_captions() -> None:
+    columns = {"image_column": "file_name", "caption_column": "text"}
+    told = DatasetConfig.model_validate(
+        {"sources": {"a": {"images": "a", "captions": "a.csv"} | columns}, "holdout": 0.5, "root": "/data"}
+    )
+    source = locate_sources(told, Path("drawn"), Path("downloads"))["a"]
+    assert (source.format, source.image_column, source.caption_column) == ("csv", "file_name", "text")

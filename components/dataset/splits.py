@@ -1,0 +1,32 @@
+"""Split files: which photograph is in which split."""
+
+from pathlib import Path
+
+from components.dataset.archive import whole_names
+from components.dataset.rows import decode, read_csv, read_karpathy
+from components.errors import CaptioningError
+
+
+def read_splits(path: Path) -> dict[str, str]:
+    """The split of each photograph: from a Karpathy file (`.json`), or from a CSV with the columns `image` and `split`.
+
+    A photograph goes by its whole name and, where that is unique, by its last part.
+    Raises `CaptioningError` for a photograph with two splits or none.
+    """
+    where = str(path)
+    text = decode(path.read_bytes(), where)
+    if path.suffix.lower() == ".json":
+        unit, rows = "image", read_karpathy(text, where)
+    else:
+        remedy = "A split file is a Karpathy file (.json) or a CSV with the columns image and split"
+        unit, rows = "row", read_csv(text, where, {"image": "name", "split": "split"}, remedy)
+    rows = rows[["name", "split"]].drop_duplicates()
+    for faulty, fault in (
+        ((rows == "").any(axis=1), "the image or its split is missing"),
+        (rows.duplicated("name"), "this image is in another split already"),
+    ):
+        if faulty.any():
+            number, name = rows.index[faulty][0], rows["name"][faulty].iloc[0]
+            raise CaptioningError(f"{where}, {unit} {number} ({name}): {fault}; give every image one split")
+    splits = dict(zip(rows["name"], rows["split"], strict=True))
+    return {name: splits[whole] for name, whole in whole_names(splits).items()}
