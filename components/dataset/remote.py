@@ -1,9 +1,9 @@
 """A remote file, opened from any byte on: by HTTP Range, or by seeking in what fsspec opens."""
 
 import base64
-import binascii
 import hashlib
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,6 +20,12 @@ ENCODINGS = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd"})
 ALGORITHMS = {"sha-256": "sha256", "sha-512": "sha512", "sha": "sha1", "md5": "md5"}
 """Names of digests in headers → in hashlib; the preferred ones first."""
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+CLIENT_ERRORS = {
+    "aiohttp": "ClientError",
+    "botocore.exceptions": "BotoCoreError",
+    "gcsfs.retry": "HttpError",
+    "google.auth.exceptions": "GoogleAuthError",
+}
 HINT = "Run again to go on from where it stopped"
 
 
@@ -125,7 +131,7 @@ def published_digest(headers: httpx.Headers) -> str:
         name, _, value = item.partition("=")
         try:
             digest = base64.b64decode(value.strip().strip(":"), validate=True)
-        except binascii.Error:
+        except ValueError:
             continue
         algorithm = ALGORITHMS.get(name.strip().lower())
         if algorithm and len(digest) == hashlib.new(algorithm, usedforsecurity=False).digest_size:
@@ -140,7 +146,10 @@ def _open_fsspec(url: str, start: int, known: Version | None) -> Iterator[Remote
     with ExitStack() as stack:
         try:
             files, path = url_to_fs(url)
-            version = Version(files.ukey(path), files.info(path)["size"], "")
+            about = files.info(path)
+            if about["type"] != "file":  # object stores open a folder as an empty file
+                raise IsADirectoryError(path)
+            version = Version(files.ukey(path), about["size"], "")
             file = stack.enter_context(files.open(path, "rb"))
             begin = start if known == version else 0
             file.seek(begin)
@@ -152,7 +161,7 @@ def _open_fsspec(url: str, start: int, known: Version | None) -> Iterator[Remote
             raise ConfigurationError(f"{url}: {error}. Sources are paths, http(s)://, s3:// or gs:// URLs") from error
         except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
             raise ConfigurationError(f"cannot download {url}: {error!r}. Correct the address in the profile") from error
-        except OSError as error:
+        except (OSError, *_client_errors()) as error:
             raise _failed(url, error) from error
         yield RemoteFile(version, begin, _fsspec_chunks(file, url))
 
@@ -161,9 +170,15 @@ def _fsspec_chunks(file: IO[bytes], url: str) -> Iterator[bytes]:
     try:
         while chunk := file.read(BLOCK):
             yield chunk
-    except OSError as error:
+    except (OSError, *_client_errors()) as error:
         raise _failed(url, error) from error
 
 
+def _client_errors() -> tuple[type[Exception], ...]:
+    """What the clients beneath fsspec raise; they, and their own packages, are installed only with the extras."""
+    loaded = ((sys.modules.get(module), name) for module, name in CLIENT_ERRORS.items())
+    return tuple(getattr(module, name) for module, name in loaded if module)
+
+
 def _failed(url: str, why: object) -> CaptioningError:
-    return CaptioningError(f"cannot download {url}: {why}. {HINT}")
+    return CaptioningError(f"cannot download {url}: {str(why) or repr(why)}. {HINT}")
