@@ -1,5 +1,6 @@
 import base64
 import hashlib
+import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,6 +53,13 @@ def test_a_compressed_answer_is_refused(server: "Server") -> None:
     server.next = [lambda handler: handler.answer(200, b"x", Content_Encoding="gzip", Content_Length=1)]
     with pytest.raises(ConfigurationError, match="compressed"):
         read(f"{server.url}/a")
+
+
+def test_no_compression_is_asked_for(server: "Server") -> None:
+    asked = []
+    server.next = [lambda handler: (asked.append(handler.headers["Accept-Encoding"]), handler.answer(200, CONTENT))]
+    assert read(f"{server.url}/a") == CONTENT
+    assert asked == ["identity"]
 
 
 def test_no_server_at_all_is_worth_another_try(server: "Server") -> None:
@@ -126,6 +134,14 @@ def test_a_folder_or_nothing_is_not_a_file(tmp_path: Path, scheme: str, name: st
     files.pipe_file(path, CONTENT)
     with pytest.raises(ConfigurationError, match=f"cannot download {url}"):
         read(url)
+
+
+def test_a_folder_that_a_store_opens_as_an_empty_file_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = fsspec.filesystem("memory")
+    files.pipe_file("/bucket/folder/a.zip", CONTENT)
+    monkeypatch.setattr(files, "open", lambda path, mode: io.BytesIO())
+    with pytest.raises(ConfigurationError, match="cannot download memory://bucket/folder"):
+        read("memory://bucket/folder")
 
 
 @pytest.mark.parametrize("kind", [ConnectionResetError, aiohttp.ClientPayloadError])
