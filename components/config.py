@@ -79,10 +79,15 @@ class DatasetConfig(Section):
     """Photographs, their captions, and how they are divided."""
 
     root: str = ""
-    """Folder or URL (`file://`, `http://`, `https://`) that relative sources are under; unused for drawn scenes."""
+    """Folder or URL (`file://`, `http://`, `https://`, `s3://`, `gs://`…) that relative sources are under; unused for
+    drawn scenes."""
+    mirrors: tuple[Annotated[str, Field(pattern=r"^[a-z0-9+.-]+://")], ...] = ()
+    """URLs to try in order, in the place of a `root` that is a URL and fails."""
     scenes: ScenesConfig | None = None
     sources: dict[str, SourceConfig] = Field(min_length=1)
     """By name. Unless `holdout`, `split_file` or a Karpathy file divides the images, each is a split of that name."""
+    sha256: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = {}
+    """SHA-256 of files in `sources`, by address as written there; a file that differs is refused."""
     train_split: str = "train"
     validation_split: str = "val"
     holdout: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -94,6 +99,18 @@ class DatasetConfig(Section):
     max_images: PositiveInt | None = None
     """At most so many images of each split."""
     seed: Seed = 0
+
+    @property
+    def addresses(self) -> frozenset[str]:
+        """The addresses of all files: archives of photographs, captions, and the split file."""
+        used = [address for source in self.sources.values() for address in (source.images, source.captions)]
+        return frozenset(used + ([self.split_file] if self.split_file else []))
+
+    @model_validator(mode="after")
+    def _digests_are_of_sources(self) -> "DatasetConfig":
+        if unknown := set(self.sha256) - self.addresses:
+            raise ValueError(f"sha256 names {', '.join(sorted(unknown))}, which no source uses")
+        return self
 
     @model_validator(mode="after")
     def _splits_exist(self) -> "DatasetConfig":

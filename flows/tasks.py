@@ -23,6 +23,7 @@ from components.progress import track
 from components.registry import models, tracking
 from components.registry.captioner import CAPTIONER_FOLDER, Captioner, Search
 from components.vocabulary.vocabulary import Vocabulary
+from flows.downloads import progress_artifacts
 from flows.settings import settings
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ def _is_worth_retrying(_task: object, _run: object, state: prefect.State) -> boo
 def fetch_dataset(profile: Profile) -> Artifact:
     """The archives on this machine: drawn, downloaded, or where they were."""
     config = profile.dataset
-    fingerprints = sources.obtain_sources(config, settings().downloads)
+    fingerprints = sources.obtain_sources(config, settings().downloads, progress_artifacts())
 
     def work(folder: Path) -> int:
         if config.scenes:
@@ -83,7 +84,7 @@ def _archives(dataset: Artifact, profile: Profile) -> dict[str, Path]:
 @task
 def build_caption_table(dataset: Artifact, profile: Profile) -> Artifact:
     """Images and captions as tables, split and sampled."""
-    relevant = profile.dataset.model_dump(mode="json", exclude={"root", "scenes"})
+    relevant = profile.dataset.model_dump(mode="json", exclude={"root", "mirrors", "sha256", "scenes"})
     code = [f"components.dataset.{module}" for module in ("captions", "formats", "coco", "rows", "splits", "archive")]
     split_file = sources.locate_split_file(profile.dataset, settings().downloads)
     return make(

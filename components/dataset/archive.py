@@ -12,8 +12,8 @@ from typing import Protocol, Self
 from components.errors import BadImageError, CaptioningError, ConfigurationError
 
 _DAMAGED = (
-    # KeyError: no such member; RuntimeError: encrypted; NotImplementedError: an unknown compression.
-    *(KeyError, OSError, RuntimeError, NotImplementedError, ValueError, EOFError),
+    # KeyError, a LookupError: no such member; RuntimeError: encrypted; NotImplementedError: an unknown compression.
+    *(LookupError, OSError, RuntimeError, NotImplementedError, ValueError, EOFError),
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
 )
 """What `zipfile` raises on archives and members that are damaged; there is no common base."""

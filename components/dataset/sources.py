@@ -1,21 +1,17 @@
 """From the addresses in a profile to files on this machine: local ones stay in place, remote ones are downloaded."""
 
 import hashlib
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
-import httpx
-
-from components.artifacts import file_digest, write_atomic
+from components.artifacts import file_digest
 from components.config import DatasetConfig, Format
 from components.dataset.archive import open_archive
-from components.errors import CaptioningError, ConfigurationError
-
-log = logging.getLogger(__name__)
+from components.dataset.download import Report, download, recorded_sha256
+from components.errors import ConfigurationError
 
 
 @dataclass(frozen=True)
@@ -55,27 +51,28 @@ def locate_split_file(config: DatasetConfig, downloads: Path) -> Path | None:
     return _local_path(_resolve(config.root, config.split_file), downloads) if config.split_file else None
 
 
-def obtain_sources(config: DatasetConfig, downloads: Path) -> Mapping[str, str]:
+def obtain_sources(config: DatasetConfig, downloads: Path, report: Report | None = None) -> Mapping[str, str]:
     """Downloads what is remote and not here yet. Returns a content fingerprint for each address.
 
-    Raises `ConfigurationError` for an address that leads nowhere, `CaptioningError` for a failed download.
+    Raises `ConfigurationError` for an address that leads nowhere or to another file than `config.sha256` says,
+    `CaptioningError` for a failed download.
     """
     if config.scenes:
         return {}
-    addresses = {a for source in config.sources.values() for a in (source.images, source.captions)}
-    if config.split_file:
-        addresses.add(config.split_file)
     fingerprints = {}
-    for address in sorted(addresses):
-        resolved = _resolve(config.root, address)
-        path = _local_path(resolved, downloads)
+    for address in sorted(config.addresses):
+        urls = list(dict.fromkeys(_resolve(root, address) for root in (config.root, *config.mirrors)))
+        path = _local_path(urls[0], downloads)
+        remote, sha256 = _is_remote(urls[0]), config.sha256.get(address, "")
         if not path.exists():
-            if not resolved.startswith(("http://", "https://")):
+            if not remote:
                 raise ConfigurationError(
                     f"there is no {path}. Set dataset.root to the folder or URL that holds {address}, "
                     "by --set dataset.root=… or CAPTIONING_DATASET_ROOT"
                 )
-            download(resolved, path)
+            download(urls, path, sha256=sha256, report=report)
+        if sha256 and (path.is_dir() or sha256 != ((remote and recorded_sha256(path)) or file_digest(path))):
+            raise ConfigurationError(f"{path} has not the SHA-256 that dataset.sha256 says. Delete it, or correct that")
         fingerprints[address] = fingerprint(path)
     return fingerprints
 
@@ -91,23 +88,6 @@ def fingerprint(path: Path) -> str:
         return hashlib.sha256(repr(archive.listing()).encode()).hexdigest()
 
 
-def download(url: str, path: Path) -> None:
-    """Streams `url` into `path`, which appears only when all announced bytes have come."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    log.info("downloading %s", url)
-    try:
-        with (
-            write_atomic(path) as temporary,
-            temporary.open("wb") as file,
-            httpx.stream("GET", url, follow_redirects=True, timeout=60) as response,
-        ):
-            response.raise_for_status()
-            for chunk in response.iter_bytes(1 << 20):
-                file.write(chunk)
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        raise CaptioningError(f"cannot download {url}: {error}. Run again to try again") from error
-
-
 def _resolve(root: str, address: str) -> str:
     """`address` under `root`, unless it is absolute or a URL itself."""
     if "://" in address or Path(address).is_absolute() or not root:
@@ -117,15 +97,18 @@ def _resolve(root: str, address: str) -> str:
     return str(Path(root).expanduser() / address)
 
 
+def _is_remote(resolved: str) -> bool:
+    return "://" in resolved and urlsplit(resolved).scheme != "file"
+
+
 def _local_path(resolved: str, downloads: Path) -> Path:
     parts = urlsplit(resolved)
     if "://" not in resolved:
         return Path(resolved).expanduser().absolute()
     if parts.scheme == "file":
         return Path(url2pathname(parts.path))
-    if parts.scheme in ("http", "https"):
-        # Nothing of the address may climb out of the downloads folder.
-        host, query = parts.netloc.replace(":", "_"), f"?{parts.query}" if parts.query else ""
-        names = f"{host}/{query}/{unquote(parts.path)}".split("/")
-        return downloads.joinpath(*(name for name in names if name not in ("", ".", "..")))
-    raise ConfigurationError(f"{resolved}: sources are paths, file://, http:// or https:// addresses")
+    # Nothing of the address may climb out of the downloads folder.
+    scheme = "" if parts.scheme in ("http", "https") else f"{parts.scheme}+"
+    host, query = parts.netloc.replace(":", "_"), f"?{parts.query}" if parts.query else ""
+    names = f"{scheme}{host}/{query}/{unquote(parts.path)}".split("/")
+    return downloads.joinpath(*(name for name in names if name not in ("", ".", "..")))

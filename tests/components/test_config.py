@@ -251,3 +251,22 @@ def test_something_else_than_the_sources_may_divide(tmp_path: Path) -> None:
         demo(dataset__split_file="s.csv")
     with pytest.raises(ConfigurationError, match="dataset: `split_file` divides the images; take out"):
         load_profile(undivided, {"dataset.split_file": "s.csv", "dataset.holdout": "0.5"})
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ('mirrors = ["/mnt/coco"]', r"dataset\.mirrors"),
+        (f'sha256 = {{ "all.zip" = "{"0" * 63}" }}', r"dataset\.sha256"),
+        (f'sha256 = {{ "al.zip" = "{"0" * 64}" }}', r"sha256 names al\.zip, which no source uses"),
+    ],
+)
+def test_mistakes_about_downloads_are_named(tmp_path: Path, lines: str, message: str) -> None:
+    text = ONE_SOURCE.format(dataset=f"holdout = 0.5\n{lines}")
+    with pytest.raises(ConfigurationError, match=message):
+        load_profile(written(tmp_path, text), {})
+
+
+def test_mirrors_can_be_given_as_text() -> None:
+    mirrors = demo(dataset__mirrors='["https://a.example.org/coco", "s3://bucket/coco"]').dataset.mirrors
+    assert mirrors == ("https://a.example.org/coco", "s3://bucket/coco")

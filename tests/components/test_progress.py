@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from components import progress
-from components.progress import track
+from components.progress import track, track_bytes
 
 
 class Terminal(io.StringIO):
@@ -42,3 +42,41 @@ def test_items_are_taken_as_they_are_asked_for(monkeypatch: pytest.MonkeyPatch, 
     tracked = track(source, 10, "numbers")
     assert [next(tracked), next(tracked)] == [0, 1]
     assert next(source) == 2
+
+
+@pytest.mark.parametrize(
+    ("total", "told"),
+    [
+        (
+            61_000_000,
+            ["a.zip: 31.0 of 61.0 MB, 2.0 MB/s, 0:00:15 left", "a.zip: 61.0 of 61.0 MB, 2.0 MB/s, 0:00:00 left"],
+        ),
+        (None, ["a.zip: 31.0 MB, 2.0 MB/s", "a.zip: 61.0 MB, 2.0 MB/s"]),
+    ],
+)
+def test_lines_about_bytes_have_rate_and_time_left(
+    total: int | None, told: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = itertools.count(0, 0.5)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    chunks = [bytes(1_000_000)] * 60
+    with caplog.at_level(logging.INFO, logger="components.progress"):
+        assert list(track_bytes(iter(chunks), 1_000_000, total, "a.zip")) == chunks
+    assert caplog.messages == told
+
+
+@pytest.mark.parametrize("total", [4_000_000, None])
+def test_a_terminal_gets_a_bar_of_bytes_that_goes_when_the_loop_stops(
+    total: int | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    tracked = track_bytes([bytes(1_000_000)] * 3, 1_000_000, total, "a.zip")
+    for _ in zip(range(2), tracked, strict=False):
+        pass
+    tracked.close()
+    written = terminal.getvalue()
+    assert "a.zip" in written
+    assert ("2.0/4.0 MB" if total else "2.0/? MB") in written
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,72 @@
+"""The download as a Prefect task: what is tried again, and what its run shows."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import fsspec
+import prefect
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.testing.utilities import prefect_test_harness
+
+from components.config import Profile
+from components.dataset import sources
+from components.errors import CaptioningError, ConfigurationError
+from flows import tasks
+from flows.settings import settings
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server() -> Iterator[None]:
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture
+def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Profile]:
+    """A profile of a folder of photographs in the cloud."""
+    monkeypatch.setenv("CAPTIONING_HOME", str(tmp_path))
+    settings.cache_clear()
+    fsspec.filesystem("memory").pipe_file("/bucket/all.json", b"{}" * 1_000_000)
+    source = {"images": "all.json", "captions": "all.json", "annotations": ""}
+    dataset = {"root": "memory://bucket", "sources": {"all": source}, "holdout": 0.5}
+    encoder = {"name": "efficientnet_lite0", "weights": "package"}
+    yield Profile.model_validate({"name": "x", "dataset": dataset, "encoder": encoder})
+    settings.cache_clear()
+
+
+@prefect.flow
+def fetch(profile: Profile) -> None:
+    tasks.fetch_dataset.with_options(retry_delay_seconds=0)(profile)
+
+
+def failing(error: type[CaptioningError], calls: list[int]) -> Callable[..., object]:
+    obtain = sources.obtain_sources
+
+    def fail_at_first(*arguments: object) -> object:
+        calls.append(len(calls))
+        if len(calls) == 1:
+            raise error("broken")
+        return obtain(*arguments)
+
+    return fail_at_first
+
+
+def test_a_failed_download_is_tried_again_and_its_progress_shown(
+    profile: Profile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(sources, "obtain_sources", failing(CaptioningError, calls))
+    fetch(profile)
+    assert len(calls) == 2
+    with get_client(sync_client=True) as client:
+        shown = [artifact for artifact in client.read_artifacts() if artifact.key == "download-all-json"]
+    assert [(artifact.type, artifact.data) for artifact in shown] == [("progress", 100)]
+
+
+def test_what_trying_again_cannot_mend_is_not(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(sources, "obtain_sources", failing(ConfigurationError, calls))
+    with pytest.raises(ConfigurationError):
+        fetch(profile)
+    assert len(calls) == 1
