@@ -47,7 +47,7 @@ class ZipArchive:
             raise CaptioningError(f"cannot open the archive {path}: {error}. Delete it and fetch it again") from error
 
     def listing(self) -> list[tuple[str, int, int]]:  # noqa: D102 - see ImageArchive
-        return sorted((i.filename, i.file_size, i.CRC) for i in self._zip.infolist() if not i.is_dir())
+        return sorted((i.filename, i.file_size, i.CRC) for i in self._zip.infolist() if not i.filename.endswith("/"))
 
     def read(self, name: str) -> bytes:  # noqa: D102
         try:
