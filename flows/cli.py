@@ -51,6 +51,12 @@ def prepare(debug: DebugOption = False) -> None:
     from flows.settings import prepare_environment, settings
     from flows.show import configure_logging
 
+    try:
+        settings().logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot write to {settings().home}: {error.strerror}. Set CAPTIONING_HOME to a folder of yours"
+        ) from error
     prepare_environment(debug)
     configure_logging(debug, settings().logs / "libraries.log")
 
@@ -116,7 +122,7 @@ def caption(
         typer.Option("--temperature", help="Draw words at random, the bolder the higher (1 is neutral)."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the drawing.")] = 0,
-    top: Annotated[int, typer.Option("--top", min=1, help="Captions a photograph.")] = 1,
+    top: Annotated[int, typer.Option("--top", min=1, help="Captions a photograph, best first; widens the beam.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Caption photographs now, without Prefect. Exit code 4: some could not be read."""

@@ -7,6 +7,7 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from components.config import Profile
+from components.encoder.registry import find_encoder
 from components.evaluation.report import GALLERY_FILE, Summary
 from components.registry import tracking
 from components.registry.models import RegisteredModel, describe
@@ -27,12 +28,14 @@ class EvaluationResult:
 @flow(name="evaluate-captioner", task_runner=ThreadPoolTaskRunner(max_workers=1))
 def evaluate_captioner(model: str, profile: Profile, split: str) -> EvaluationResult:
     """Scores and gallery of the model at a registry URI, `models:/name@alias` or `models:/name/version`."""
+    find_encoder(profile.encoder)
     tracking.connect(settings().mlflow, settings().model_files)
     registered = describe(model)
     params = {"model": registered.uri, "split": split, **profile.model_dump(mode="json")}
     with tracking.tracked_run(f"evaluate {registered.name} {registered.version}", params) as run:
         dataset = tasks.fetch_dataset(profile)
         captions = tasks.build_caption_table(dataset, profile)
+        tasks.require_split(captions, split)
         checks.check_captions(captions, profile, run)
         embeddings = tasks.extract_embeddings(dataset, captions, profile)
         checks.check_embeddings(embeddings, captions, profile, run)

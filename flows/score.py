@@ -10,7 +10,7 @@ from components.config import Section
 from components.registry import tracking
 from components.registry.captioner import Search
 from components.registry.models import RegisteredModel, describe
-from components.scoring.score import read_predictions
+from components.scoring.score import prepare_folder, read_predictions
 from data_contracts.limits import Limits
 from data_contracts.report import RuleResult
 from flows import checks, tasks
@@ -46,6 +46,7 @@ class ScoringResult:
 @flow(name="score-images")
 def score_images(request: ScoringRequest) -> ScoringResult:
     """One row an image in `predictions.parquet`; an image that cannot be read is a quarantined row."""
+    prepare_folder(request.out)
     tracking.connect(settings().mlflow, settings().model_files)
     model = describe(request.model)
     search = Search("beam", beam=request.beam) if request.beam > 1 else Search()

@@ -88,6 +88,7 @@ def prepare_environment(debug: bool) -> None:
         "MLFLOW_LOGGING_LEVEL": "INFO" if debug else "WARNING",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO" if debug else "CRITICAL",
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # a dead server is told of after seconds, not after minutes
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     }
     for name, value in defaults.items():

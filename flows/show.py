@@ -85,6 +85,9 @@ def training(result: "TrainingResult", as_json: bool) -> None:
     out.print(f"gallery  {result.gallery}", highlight=False)
     aliases = f" ({', '.join(result.model.aliases)})" if result.model.aliases else ""
     out.print(f"model    {result.model.uri}{aliases}", highlight=False)
+    if "champion" not in result.model.aliases:
+        out.print("         The champion stays another version, and is what commands use; to use this one:")
+        out.print(f"         captioning caption --model {result.model.uri} PHOTO", highlight=False)
 
 
 def evaluation(result: "EvaluationResult", as_json: bool) -> None:

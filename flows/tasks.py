@@ -95,6 +95,13 @@ def build_caption_table(dataset: Artifact, profile: Profile) -> Artifact:
     )
 
 
+def require_split(captions: Artifact, split: str) -> None:
+    """Raises `ConfigurationError` when the data set has no such split."""
+    images, _ = caption_table.read_caption_table(captions.path)
+    if split not in set(images["split"]):
+        raise ConfigurationError(f"there is no split {split!r}; there is {', '.join(sorted(set(images['split'])))}")
+
+
 @task
 def build_vocabulary(captions: Artifact, profile: Profile) -> Artifact:
     """The words of the training captions."""

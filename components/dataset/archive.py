@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from components.errors import BadImageError, CaptioningError, ConfigurationError
+from components.errors import BadImageError, ConfigurationError
 
 _DAMAGED = (
     # KeyError, a LookupError: no such member; RuntimeError: encrypted; NotImplementedError: an unknown compression.
@@ -44,7 +44,9 @@ class ZipArchive:
         try:
             self._zip = zipfile.ZipFile(path)
         except _DAMAGED as error:
-            raise CaptioningError(f"cannot open the archive {path}: {error}. Delete it and fetch it again") from error
+            raise ConfigurationError(
+                f"cannot open the archive {path}: {error}. Put a whole one in its place; delete it if it was downloaded"
+            ) from error
 
     def listing(self) -> list[tuple[str, int, int]]:  # noqa: D102 - see ImageArchive
         return sorted((i.filename, i.file_size, i.CRC) for i in self._zip.infolist() if not i.filename.endswith("/"))
@@ -97,5 +99,5 @@ def whole_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def open_archive(path: Path) -> ImageArchive:
-    """The archive at `path`. Raises `CaptioningError` when there is none or it is damaged."""
+    """The archive at `path`. Raises `ConfigurationError` when there is none or it is damaged."""
     return FolderArchive(path) if path.suffix.lower() != ".zip" or path.is_dir() else ZipArchive(path)

@@ -110,5 +110,5 @@ def read_karpathy(text: str, where: str) -> pd.DataFrame:
 
 def explain(error: ValidationError) -> str:
     """How many faults there are, and the first three."""
-    faults = [".".join(map(str, fault["loc"])) + ": " + fault["msg"] for fault in error.errors()[:3]]
-    return f"({error.error_count()} faults):\n  " + "\n  ".join(faults)
+    faults = [": ".join(filter(None, (".".join(map(str, f["loc"])), f["msg"]))) for f in error.errors()[:3]]
+    return f"(faults: {error.error_count()}):\n  " + "\n  ".join(faults)

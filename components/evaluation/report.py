@@ -98,7 +98,7 @@ def evaluate(
     facts = {"Split": f"{split}, {len(ids):,} images", "Tokenizer": scores.tokenizer, **facts}
     best, worst = _extremes(predictions, references, material, config.gallery)
     curves = (folder / CURVES_FILE).read_bytes() if history else None
-    page = render_gallery("Captions of unseen photographs", best, worst, scores.metrics, facts, curves)
+    page = render_gallery(f"Captions of {len(ids):,} images, split {split}", best, worst, scores.metrics, facts, curves)
     (folder / GALLERY_FILE).write_text(page, encoding="utf-8")
     return len(ids)
 

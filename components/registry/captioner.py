@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from components.encoder.pixels import read_pixels
-from components.errors import BadImageError, CaptioningError
+from components.errors import BadImageError, CaptioningError, ConfigurationError
 from components.vocabulary.vocabulary import Vocabulary
 
 MODEL_SCHEMA = 1
@@ -48,13 +48,13 @@ class Search:
 
     def __post_init__(self) -> None:
         if self.method not in ("greedy", "beam", "sample"):
-            raise CaptioningError(f"search must be greedy, beam or sample, not {self.method!r}")
-        if self.beam < 1 or not self.temperature > 0:
-            raise CaptioningError(
-                f"beam must be 1 or more and temperature above 0, not {self.beam}, {self.temperature}"
-            )
+            raise ConfigurationError(f"search must be greedy, beam or sample, not {self.method!r}")
+        if self.beam < 1:
+            raise ConfigurationError(f"beam must be 1 or more, not {self.beam}")
+        if not self.temperature > 0:
+            raise ConfigurationError(f"temperature must be above 0, not {self.temperature}")
         if not 0 <= self.seed < MAX_SEED:
-            raise CaptioningError(f"the seed must be at least 0 and below {MAX_SEED}, not {self.seed}")
+            raise ConfigurationError(f"the seed must be at least 0 and below {MAX_SEED}, not {self.seed}")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
-from components.errors import CaptioningError
+from components.errors import CaptioningError, ConfigurationError
 from components.registry.captioner import CAPTIONER_FOLDER, CODE_FILE, Captioner, Search
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -62,12 +62,15 @@ def describe(uri: str) -> RegisteredModel:
     """The version that `models:/name/version` or `models:/name@alias` means now."""
     client = MlflowClient()
     name, _, which = uri.removeprefix("models:/").partition("@" if "@" in uri else "/")
+    if not (uri.startswith("models:/") and name and which):
+        raise ConfigurationError(f"a model is models:/NAME@ALIAS or models:/NAME/VERSION, not {uri!r}")
     try:
         get = client.get_model_version_by_alias if "@" in uri else client.get_model_version
         found = get(name, which)
     except MlflowException as error:
+        why = str(error.message).rstrip(".")
         raise CaptioningError(
-            f"there is no model {uri} in {mlflow.get_registry_uri()}: {error.message} Train one with `captioning train`"
+            f"there is no model {uri} in {mlflow.get_registry_uri()}: {why}. Train one with `captioning train`"
         ) from error
     # An alias is listed with its model; a version fetched by alias does not name them all.
     aliases = client.get_registered_model(name).aliases

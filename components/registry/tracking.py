@@ -9,6 +9,9 @@ from typing import Any
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
+
+from components.errors import CaptioningError
 
 EXPERIMENT = "captioning"
 
@@ -16,13 +19,19 @@ EXPERIMENT = "captioning"
 def connect(tracking_uri: str, artifacts: Path) -> None:
     """Uses the MLflow server or database at `tracking_uri`; a new experiment keeps its files under `artifacts`.
 
-    A server keeps them where it was told to.
+    A server keeps them where it was told to. Raises `CaptioningError` when there is none.
     """
     mlflow.set_tracking_uri(tracking_uri)
     mlflow.set_registry_uri(tracking_uri)
-    if mlflow.get_experiment_by_name(EXPERIMENT) is None:
-        local = tracking_uri.startswith("sqlite:")
-        mlflow.create_experiment(EXPERIMENT, artifacts.absolute().as_uri() if local else None)
+    try:
+        if mlflow.get_experiment_by_name(EXPERIMENT) is None:
+            local = tracking_uri.startswith("sqlite:")
+            mlflow.create_experiment(EXPERIMENT, artifacts.absolute().as_uri() if local else None)
+    except MlflowException as error:
+        raise CaptioningError(
+            f"MLflow at {tracking_uri} cannot be used: {error.message}\n"
+            "Start it, or set CAPTIONING_TRACKING_URI to another (unset: a database in the project's home)"
+        ) from error
 
 
 @contextmanager

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 from PIL import Image
 
 from components.dataset.archive import open_archive
-from components.errors import BadImageError, CaptioningError, ConfigurationError
+from components.errors import BadImageError, ConfigurationError
 
 PATH_COLUMN = "path"
 
@@ -80,9 +81,12 @@ def _mark(path: Path) -> tuple[int, int]:
 
 def _listed_paths(table: Path) -> list[str]:
     try:
+        columns = pq.read_schema(table).names
+        if PATH_COLUMN not in columns:
+            raise ConfigurationError(f"{table} has no column {PATH_COLUMN!r}; it has {', '.join(columns)}")
         paths = pd.read_parquet(table, columns=[PATH_COLUMN])[PATH_COLUMN]
-    except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are ValueErrors
-        raise CaptioningError(f"cannot read the column {PATH_COLUMN!r} of {table}: {error}") from error
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise ConfigurationError(f"{table} is not a Parquet table that can be read: {error}") from error
     if paths.empty:
         raise ConfigurationError(f"{table} lists no image")
     return list(dict.fromkeys(map(str, paths)))  # a path listed twice is one image

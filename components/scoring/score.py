@@ -1,6 +1,7 @@
 """Captioning a batch of images: one row an image, whatever happened to it."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ import pandas as pd
 
 from components.artifacts import write_atomic
 from components.encoder.extract import in_batches
+from components.errors import ConfigurationError
 from components.registry.captioner import Captioner, Search
 from components.scoring.inputs import ImageFile
 from data_contracts.schema import PREDICTIONS
@@ -28,9 +30,19 @@ def caption_images(
     return pd.concat(batches, ignore_index=True)
 
 
+def prepare_folder(folder: Path) -> None:
+    """Makes the folder for the predictions. Raises `ConfigurationError` when nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"cannot write predictions to {folder}: {error.strerror}") from error
+    if not os.access(folder, os.W_OK):
+        raise ConfigurationError(f"cannot write predictions to {folder}: it is read-only")
+
+
 def write_predictions(predictions: pd.DataFrame, folder: Path) -> Path:
     """Commits the table as `predictions.parquet` in `folder`, whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
+    prepare_folder(folder)
     path = folder / PREDICTIONS_FILE
     with write_atomic(path) as temporary:
         predictions.to_parquet(temporary, index=False)

@@ -27,6 +27,7 @@ def captioning(home: Path, *arguments: str, **environment: str) -> subprocess.Co
             "decoder.lstm_units: Input should be a valid integer",
         ),
         (["--profile", "flickr8k"], "Set dataset.root to the folder or URL"),
+        (["--profile", "flickr8k", "--set", "encoder.name=resnet50"], "encoder.name: 'resnet50' is not one of"),
     ],
 )
 def test_wrong_configuration_exits_with_2_and_says_what_to_do(
@@ -56,6 +57,28 @@ def test_no_champion_yet_is_said_with_what_to_do(tmp_path: Path) -> None:
 def test_beam_and_temperature_exclude_each_other(tmp_path: Path) -> None:
     done = captioning(tmp_path, "caption", "photo.jpg", "--beam", "3", "--temperature", "1")
     assert done.returncode == 2
+
+
+def test_a_place_that_takes_no_predictions_is_told_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    done = captioning(tmp_path, "score", "--images", "nowhere", "--out", "file")
+    assert done.returncode == 2
+    assert f"cannot write predictions to {tmp_path / 'file'}" in done.stderr
+
+
+def test_a_home_that_cannot_be_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    done = captioning(tmp_path, "caption", "photo.jpg", CAPTIONING_HOME=str(tmp_path / "file"))
+    assert done.returncode == 2
+    assert "Set CAPTIONING_HOME to a folder of yours" in done.stderr
+
+
+def test_an_mlflow_that_is_not_there_is_told(tmp_path: Path) -> None:
+    environment = {"CAPTIONING_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    done = captioning(tmp_path, "caption", "photo.jpg", **environment)
+    assert done.returncode == 1
+    assert "MLflow at http://127.0.0.1:9 cannot be used" in done.stderr
+    assert "CAPTIONING_TRACKING_URI" in done.stderr
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_annotations_lie_in_a_folder_or_as_a_file_beside_it(tmp_path: Path) -> N
             {"images": [], "annotations": [{"id": 1, "image_id": 1, "caption": None}]},
             "annotations.0.caption: Input should be a valid string",
         ),
-        ({"images": [{}] * 4, "annotations": []}, "(8 faults)"),
+        ({"images": [{}] * 4, "annotations": []}, "(faults: 8)"),
     ],
 )
 def test_faulty_captions_file_is_named(tmp_path: Path, coco: Any, fault: str) -> None:

@@ -5,7 +5,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from components.errors import CaptioningError
+from components.errors import CaptioningError, ConfigurationError
 from components.registry.captioner import Captioner, Search
 from components.registry.models import RegisteredModel, describe, load_captioner, register
 from components.registry.tracking import tracked_run
@@ -62,17 +62,20 @@ def test_versions_and_aliases_are_found(registered: RegisteredModel, package: Pa
     [
         "models:/captioner/7",
         "models:/captioner@nobody",
-        "models:/captioner",
         "models:/captioner/latest",
         "models:/unknown@champion",
-        "captioner",
-        "",
     ],
 )
 def test_what_is_not_registered_says_what_to_do(registered: RegisteredModel, registry: str, uri: str) -> None:
     with pytest.raises(CaptioningError, match="captioning train") as caught:
         describe(uri)
     assert f"no model {uri} in {registry}" in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", ["models:/captioner", "captioner", "captioner@champion", "models:/@champion", ""])
+def test_what_is_no_model_uri_is_told_the_form(registered: RegisteredModel, uri: str) -> None:
+    with pytest.raises(ConfigurationError, match="models:/NAME@ALIAS or models:/NAME/VERSION, not"):
+        describe(uri)
 
 
 def test_a_registered_captioner_captions_as_its_package(
