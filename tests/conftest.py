@@ -2,9 +2,14 @@
 
 import io
 import json
+import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from zipfile import ZipFile
+
+# Before Prefect is imported: it would write to the user's home.
+os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="prefect-home-")
 
 import hypothesis
 import numpy as np

@@ -10,7 +10,7 @@ import pytest
 
 def captioning(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "flows.cli", *arguments]
-    env = {**os.environ, "CAPTIONING_HOME": str(home), **environment}
+    env = {**os.environ, "CAPTIONING_HOME": str(home), "PREFECT_HOME": str(home / "prefect"), **environment}
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=env, cwd=home)
 
 

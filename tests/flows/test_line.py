@@ -20,13 +20,13 @@ SMALL = [
 
 def started(home: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "flows.cli", *arguments]
-    environment = {**os.environ, "CAPTIONING_HOME": str(home)}
+    environment = {**os.environ, "CAPTIONING_HOME": str(home), "PREFECT_HOME": str(home / "prefect")}
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=home, env=environment)
 
 
 def captioning(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "flows.cli", *arguments]
-    environment = {**os.environ, "CAPTIONING_HOME": str(home)}
+    environment = {**os.environ, "CAPTIONING_HOME": str(home), "PREFECT_HOME": str(home / "prefect")}
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=400, cwd=home, env=environment)
 
 
