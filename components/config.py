@@ -144,11 +144,31 @@ class EncoderConfig(Section):
     name: str
     weights: str
     """`package` (shipped with a Python package), `imagenet` (Keras downloads them), or a weights file."""
-    batch_size: PositiveInt = 32
+    preprocessing: Literal["notebook", "antialias"] = "antialias"
+    """How photographs are resized: `antialias` gives better embeddings, `notebook` those of the notebook."""
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    """What the network computes in; bfloat16 is twice as fast where the CPU or GPU has it."""
+    storage: Literal["float32", "float16"] = "float32"
+    """What embeddings are kept in; float16 is half as large."""
+    batch_size: PositiveInt | None = None
+    """Images encoded at a time; by default 32 on a CPU, 256 on a GPU."""
     shard_size: PositiveInt = 1024
     """Images a shard: what a killed extraction loses at most."""
-    threads: PositiveInt = 4
-    """Decoding threads."""
+    threads: PositiveInt | None = None
+    """Decoding threads; by default one a core."""
+
+
+class RuntimeConfig(Section):
+    """Where the embedding of photographs runs. Changes nothing in what comes out."""
+
+    runner: Literal["threads", "ray"] = "threads"
+    """`threads`: in the flow's process, one task at a time; `ray`: on a Ray cluster (extra `ray`)."""
+    workers: PositiveInt = 2
+    """Tasks at a time on a Ray cluster that is started for the run."""
+    address: str = ""
+    """Of a running Ray cluster, such as `ray://host:10001`; by default one is started on this machine."""
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+    """GPUs that a task asks Ray for; 0.5 lets two share one."""
 
 
 class DecoderConfig(Section):
@@ -196,6 +216,7 @@ class Profile(Section):
     decoder: DecoderConfig = DecoderConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     registry: RegistryConfig = RegistryConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
     limits: Limits = Limits()
     """Thresholds of the data contracts."""
 

@@ -49,20 +49,19 @@ def check(
 
 
 def vector_facts(index: pd.DataFrame, vectors: Shards, dimension: int) -> pd.DataFrame:
-    """One row an index entry: its place, `own_row` (a vector is there and no earlier entry's), `dimension`
-    (null without a vector), `expected_dimension`, `finite`, `constant` and `repeats_another`.
+    """One row an index entry: its place, `stored` (a vector is there), `dimension` (null without a vector),
+    `expected_dimension`, `finite`, `constant` and `repeats_another`.
     """
     shards = [_shard_facts(shard, np.asarray(rows)) for shard, rows in vectors]
     stored = pd.concat(shards or [_shard_facts(0, np.empty((0, dimension)))], ignore_index=True)
-    stored["repeats_another"] = stored["digest"].duplicated()
-    facts = index.merge(stored.drop(columns="digest"), how="left", on=["shard", "row"])
-    return facts.assign(
-        own_row=facts["dimension"].notna() & ~facts.duplicated(["shard", "row"]),
+    facts = index.merge(stored, how="left", on=["shard", "row"])
+    return facts.drop(columns="digest").assign(
+        stored=facts["dimension"].notna(),
         dimension=facts["dimension"].astype("Int64"),
         expected_dimension=dimension,
         finite=facts["finite"].ne(False),
         constant=facts["constant"].eq(True),
-        repeats_another=facts["repeats_another"].eq(True),
+        repeats_another=facts["digest"].notna() & facts["digest"].duplicated(),
     )
 
 
@@ -106,7 +105,7 @@ def split_facts(quarantine: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
 def vector_suite() -> Suite:
     """The rules about single vectors."""
     return suite("embeddings", [
-        critical("vector-stored", holds("own_row", True), "a stored vector of its own for every entry of the index",
+        critical("vector-stored", holds("stored", True), "a stored vector for every entry of the index",
                  remedy=f"{AGAIN}: the index does not belong to these shards."),
         critical("vector-dimension", equal("dimension", "expected_dimension", unless="either_value_is_missing"),
                  "as many values as the encoder produces", remedy=f"{AGAIN}: these shards come from another encoder."),

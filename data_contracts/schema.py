@@ -32,10 +32,26 @@ CAPTIONS: Final[Columns] = {
 VOCABULARY: Final[Columns] = {"id": "int64", "word": "str", "count": "int64"}
 """One row a word, specials included (their count is 0)."""
 
-EMBEDDING_INDEX: Final[Columns] = {"image_id": "int64", "shard": "int64", "row": "int64"}
-"""Where each image's embedding lies: row `row` of shard `shard`."""
+PHOTOGRAPHS: Final[Columns] = {
+    "image_id": "int64",
+    "archive": "str",
+    "file_name": "str",
+    "bytes": "int64",
+    "digest": "str",  # the content's SHA-256; empty when it cannot be read
+    "error": "str",  # why it cannot be read; empty when it can
+}
+"""One row a photograph that has a file, read but not decoded."""
 
-QUARANTINE: Final[Columns] = {"image_id": "int64", "archive": "str", "file_name": "str", "reason": "str"}
+EMBEDDING_INDEX: Final[Columns] = {"image_id": "int64", "shard": "int64", "row": "int64"}
+"""Where each image's embedding lies: row `row` of shard `shard`. Images of the same content share one."""
+
+QUARANTINE: Final[Columns] = {
+    "image_id": "int64",
+    "archive": "str",
+    "file_name": "str",
+    "digest": "str",  # as in PHOTOGRAPHS
+    "reason": "str",
+}
 """One row a photograph that could not be read."""
 
 PREDICTIONS: Final[Columns] = {

@@ -9,7 +9,7 @@ from prefect.artifacts import create_markdown_artifact
 from components.artifacts import Artifact, Stage
 from components.config import Profile
 from components.dataset import captions as caption_table
-from components.encoder.registry import find_encoder
+from components.encoder.registry import describe_encoder
 from components.encoder.store import EmbeddingStore
 from components.registry import tracking
 from components.vocabulary.vocabulary import Vocabulary
@@ -57,7 +57,7 @@ def check_embeddings(embeddings: Artifact, captions: Artifact, profile: Profile,
         from data_contracts.embeddings import check
 
         images, _ = caption_table.read_caption_table(captions.path)
-        store, encoder = EmbeddingStore.open(embeddings.path), find_encoder(profile.encoder)
+        store, encoder = EmbeddingStore.open(embeddings.path), describe_encoder(profile.encoder)
         return check(
             store.index,
             store.quarantine,

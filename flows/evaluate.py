@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from components.config import Profile
 from components.encoder.registry import find_encoder
@@ -12,6 +11,7 @@ from components.evaluation.report import GALLERY_FILE, Summary
 from components.registry import tracking
 from components.registry.models import RegisteredModel, describe
 from flows import checks, tasks
+from flows.embed import extract_embeddings
 from flows.settings import settings
 
 
@@ -25,7 +25,7 @@ class EvaluationResult:
     gallery: Path
 
 
-@flow(name="evaluate-captioner", task_runner=ThreadPoolTaskRunner(max_workers=1))
+@flow(name="evaluate-captioner")
 def evaluate_captioner(model: str, profile: Profile, split: str) -> EvaluationResult:
     """Scores and gallery of the model at a registry URI, `models:/name@alias` or `models:/name/version`."""
     find_encoder(profile.encoder)
@@ -37,7 +37,8 @@ def evaluate_captioner(model: str, profile: Profile, split: str) -> EvaluationRe
         captions = tasks.build_caption_table(dataset, profile)
         tasks.require_split(captions, split)
         checks.check_captions(captions, profile, run)
-        embeddings = tasks.extract_embeddings(dataset, captions, profile)
+        photographs = tasks.list_photographs(dataset, captions, profile)
+        embeddings = extract_embeddings(photographs, tasks.archives_of(dataset, profile), profile)
         checks.check_embeddings(embeddings, captions, profile, run)
         evaluation = tasks.evaluate_captioner(registered, dataset, captions, embeddings, profile, split)
         checks.check_predictions(evaluation, captions, embeddings, profile, split, run)

@@ -44,6 +44,11 @@ class Settings(BaseSettings):
         return self.home / "downloads"
 
     @property
+    def embeddings(self) -> Path:
+        """Where every encoder keeps the embeddings it ever made."""
+        return self.home / "embeddings"
+
+    @property
     def logs(self) -> Path:
         """Where servers write their logs."""
         return self.home / "logs"
@@ -82,6 +87,9 @@ def prepare_environment(debug: bool) -> None:
         "KERAS_HOME": str(home / "keras"),
         "MPLCONFIGDIR": str(home / "matplotlib"),
         "TF_CPP_MIN_LOG_LEVEL": "3",
+        # Of a GPU's memory only what is used: it is shared with whatever else runs on it.
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         # Our own loggers go to the run's page in Prefect; the command line prints them itself.
         "PREFECT_LOGGING_EXTRA_LOGGERS": "components,flows,data_contracts",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",

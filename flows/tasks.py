@@ -12,14 +12,14 @@ from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
 from components.artifacts import Artifact, Stage, run_stage
-from components.config import EncoderConfig, Profile
+from components.config import Profile
 from components.dataset import captions as caption_table
 from components.dataset import sources
-from components.encoder import extract
-from components.encoder.registry import find_encoder
-from components.encoder.store import EmbeddingStore, EncoderCard, finish_store
+from components.encoder.photographs import PHOTOGRAPHS_FILE, read_photographs
+from components.encoder.pool import EmbeddingPool, EncoderCard
+from components.encoder.registry import load_network
+from components.encoder.store import EmbeddingStore
 from components.errors import ConfigurationError
-from components.progress import track
 from components.registry import models, tracking
 from components.registry.captioner import CAPTIONER_FOLDER, Captioner, Search
 from components.vocabulary.vocabulary import Vocabulary
@@ -77,7 +77,8 @@ def _sources(dataset: Artifact, profile: Profile) -> dict[str, sources.Source]:
     return sources.locate_sources(profile.dataset, dataset.path, settings().downloads)
 
 
-def _archives(dataset: Artifact, profile: Profile) -> dict[str, Path]:
+def archives_of(dataset: Artifact, profile: Profile) -> dict[str, Path]:
+    """Where the photographs of each source lie."""
     return {name: source.images for name, source in _sources(dataset, profile).items()}
 
 
@@ -118,31 +119,17 @@ def build_vocabulary(captions: Artifact, profile: Profile) -> Artifact:
     return make(Stage("vocabulary", relevant, [captions], sources=["components.vocabulary.vocabulary"]), work)
 
 
-def extract_embeddings(dataset: Artifact, captions: Artifact, profile: Profile) -> Artifact:
-    """The embedding of every photograph; a task a shard, so that a killed run loses one shard at most."""
-    config = profile.encoder
-    encoder = find_encoder(config)
-    archives = _archives(dataset, profile)
+@task
+def list_photographs(dataset: Artifact, captions: Artifact, profile: Profile) -> Artifact:
+    """Every photograph's size and digest: read once, decoded later."""
 
     def work(folder: Path) -> int:
         images, _ = caption_table.read_caption_table(captions.path)
-        shards = extract.plan_shards(images, config.shard_size)
-        same = {
-            name: prefect.unmapped(x) for name, x in (("archives", archives), ("config", config), ("folder", folder))
-        }
-        embed_shard.map(shards, **same).result()
-        card = EncoderCard(encoder.name, encoder.fingerprint, encoder.dimension, encoder.input_size)
-        return finish_store(folder, len(shards), card)
+        table = read_photographs(images[images["file_name"] != ""], archives_of(dataset, profile))
+        table.to_parquet(folder / PHOTOGRAPHS_FILE, index=False)
+        return len(table)
 
-    relevant = {"encoder": encoder.fingerprint, "batch": config.batch_size, "shard": config.shard_size}
-    code = [f"components.encoder.{name}" for name in ("extract", "pixels", "store")]
-    return make(Stage("embeddings", relevant, [dataset, captions], sources=code), work, resumable=True)
-
-
-@task(tags=["gpu"], task_run_name="embed-shard-{shard.number}")
-def embed_shard(shard: extract.Shard, archives: dict[str, Path], config: EncoderConfig, folder: Path) -> int:
-    """One shard of the embeddings."""
-    return extract.embed_shard(shard, archives, config, folder)
+    return make(Stage("photographs", None, [dataset, captions], sources=["components.encoder.photographs"]), work)
 
 
 @task(tags=["gpu"])
@@ -188,7 +175,7 @@ def package_model(decoder: Artifact, vocabulary: Artifact, embeddings: Artifact,
 
         card = EmbeddingStore.open(embeddings.path).encoder
         words = Vocabulary.load(vocabulary.path / VOCABULARY_FILE)
-        network = extract.load_network(profile.encoder)
+        network = load_network(profile.encoder)
         trained = load_decoder(profile.decoder, len(words), card.dimension, decoder.path)
         return write_package(trained, words, network, card, profile.decoder.max_length, folder)
 
@@ -228,7 +215,7 @@ def evaluate_captioner(
         images, table = caption_table.read_caption_table(captions.path)
         return evaluate(
             lambda vectors: [(best.text, best.logprob) for best, *_ in captioner.caption(vectors, search)],
-            Material(images, table, store, _archives(dataset, profile)),
+            Material(images, table, store, archives_of(dataset, profile)),
             split,
             profile.evaluation,
             read_history(history.path) if history else [],
@@ -270,8 +257,8 @@ def caption_images(images: Path, model: models.RegisteredModel, search: Search) 
 
     def work(folder: Path) -> int:
         captioner = models.load_captioner(model.uri)
-        files = track(inputs.read_images(images, names), len(names), "images")
-        predictions = score.caption_images(files, captioner, search, model.version)
+        pool = EmbeddingPool.of(settings().embeddings, EncoderCard(**captioner.card["encoder"]))
+        predictions = score.caption_images(images, names, captioner, search, model.version, pool)
         score.write_predictions(predictions, folder)
         return len(predictions)
 

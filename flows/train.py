@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from components.artifacts import Artifact
 from components.config import Profile
@@ -14,6 +13,7 @@ from components.registry import tracking
 from components.registry.models import RegisteredModel
 from data_contracts.report import RuleResult
 from flows import checks, tasks
+from flows.embed import extract_embeddings
 from flows.settings import settings
 
 
@@ -29,7 +29,7 @@ class TrainingResult:
     warnings: tuple[RuleResult, ...]
 
 
-@flow(name="train-captioner", task_runner=ThreadPoolTaskRunner(max_workers=1))  # one encoder at a time
+@flow(name="train-captioner")
 def train_captioner(profile: Profile) -> TrainingResult:
     """Dataset → captions → vocabulary → embeddings → decoder → package → evaluation → registered model.
 
@@ -44,7 +44,8 @@ def train_captioner(profile: Profile) -> TrainingResult:
         captions_ok = checks.check_captions(captions, profile, run)
         vocabulary = tasks.build_vocabulary(captions, profile)
         vocabulary_ok = checks.check_vocabulary(vocabulary, captions, profile, run)
-        embeddings = tasks.extract_embeddings(dataset, captions, profile)
+        photographs = tasks.list_photographs(dataset, captions, profile)
+        embeddings = extract_embeddings(photographs, tasks.archives_of(dataset, profile), profile)
         embeddings_ok = checks.check_embeddings(embeddings, captions, profile, run)
         decoder = tasks.train_decoder(captions, vocabulary, embeddings, profile, run)
         package = tasks.package_model(decoder, vocabulary, embeddings, profile)
@@ -58,7 +59,7 @@ def train_captioner(profile: Profile) -> TrainingResult:
         summary=Summary.load(evaluation.path),
         gallery=evaluation.path / GALLERY_FILE,
         stages=(
-            *(dataset, captions, captions_ok, vocabulary, vocabulary_ok, embeddings, embeddings_ok),
+            *(dataset, captions, captions_ok, vocabulary, vocabulary_ok, photographs, embeddings, embeddings_ok),
             *(decoder, package, evaluation, predictions_ok),
         ),
         warnings=tuple(rule for report in reports for rule in checks.read_report(report).warnings),

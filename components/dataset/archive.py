@@ -6,6 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from stat import S_ISREG
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -26,8 +27,8 @@ class ImageArchive(Protocol):
         """(name, bytes, change mark) of every file, sorted by name."""
         ...
 
-    def read(self, name: str) -> bytes:
-        """The content of one file. Raises `BadImageError` when it cannot be read."""
+    def read(self, name: str, limit: int | None = None) -> bytes:
+        """The content of one file. Raises `BadImageError` when it cannot be read, or has more than `limit` bytes."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -51,8 +52,9 @@ class ZipArchive:
     def listing(self) -> list[tuple[str, int, int]]:  # noqa: D102 - see ImageArchive
         return sorted((i.filename, i.file_size, i.CRC) for i in self._zip.infolist() if not i.filename.endswith("/"))
 
-    def read(self, name: str) -> bytes:  # noqa: D102
+    def read(self, name: str, limit: int | None = None) -> bytes:  # noqa: D102
         try:
+            _require_size(self._zip.getinfo(name).file_size, limit)
             return self._zip.read(name)
         except _DAMAGED as error:
             raise BadImageError(f"cannot be read from its zip file: {error}") from error
@@ -76,9 +78,14 @@ class FolderArchive:
         files = ((path, path.stat()) for path in self._path.rglob("*") if path.is_file())
         return sorted((p.relative_to(self._path).as_posix(), s.st_size, s.st_mtime_ns) for p, s in files)
 
-    def read(self, name: str) -> bytes:  # noqa: D102
+    def read(self, name: str, limit: int | None = None) -> bytes:  # noqa: D102
         try:
-            return (self._path / name).read_bytes()
+            path = self._path / name
+            status = path.stat()
+            if not S_ISREG(status.st_mode):
+                raise BadImageError("cannot be read: it is no file")
+            _require_size(status.st_size, limit)
+            return path.read_bytes()
         except (OSError, ValueError) as error:  # ValueError: a name with a null byte
             raise BadImageError(f"cannot be read: {error}") from error
 
@@ -87,6 +94,11 @@ class FolderArchive:
 
     def __exit__(self, *_: object) -> None:
         pass
+
+
+def _require_size(size: int, limit: int | None) -> None:
+    if limit is not None and size > limit:
+        raise BadImageError(f"{size:,} bytes are more than {limit:,}")
 
 
 def whole_names(names: Iterable[str]) -> dict[str, str]:

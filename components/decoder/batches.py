@@ -6,6 +6,7 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
+from components.encoder.pool import Vectors
 from components.encoder.store import EmbeddingStore
 from components.vocabulary.vocabulary import Vocabulary
 from data_contracts.schema import PAD
@@ -32,8 +33,8 @@ class Batch:
 class TrainingSet:
     """One split's captions as ids, with their images' embeddings."""
 
-    embeddings: np.ndarray
-    """(images, dimension), float32."""
+    embeddings: Vectors
+    """The images'."""
     image_rows: np.ndarray
     """The row of `embeddings` that each caption describes, (captions,)."""
     ids: np.ndarray
@@ -50,7 +51,7 @@ class TrainingSet:
         for row, tokens in zip(ids, captions["tokens"], strict=True):
             caption = vocabulary.encode(tokens.split(), max_length)
             row[: len(caption)] = caption
-        return cls(store.lookup(np.asarray(image_ids)), rows, ids)
+        return cls(store.vectors(np.asarray(image_ids)), rows, ids)
 
     def __len__(self) -> int:
         return len(self.ids)

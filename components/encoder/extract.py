@@ -1,122 +1,183 @@
-"""Embedding photographs, a shard at a time: decoded by a few threads, a batch ahead of the encoder."""
+"""Embedding photographs: read and decoded by threads, encoded in batches, written in shards, all at the same time.
 
+    photographs → decode (threads) → batch → encode (one thread) → write (one thread) → pool
+
+Each arrow is a stream that works a fixed distance ahead of what is asked of it, so memory does not grow with the
+number of photographs, and an error anywhere ends it all.
+"""
+
+import hashlib
 import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
 from components.config import EncoderConfig
 from components.dataset.archive import open_archive
-from components.encoder.pixels import read_pixels
-from components.encoder.registry import Network, find_encoder, load_network
-from components.encoder.store import shard_is_finished, write_shard
+from components.encoder.pixels import MAX_BYTES, read_pixels
+from components.encoder.pool import EmbeddingPool, Found, shard_name
+from components.encoder.registry import find_encoder, has_gpu, load_network
+from components.encoder.streaming import in_batches, map_ahead
 from components.errors import BadImageError
 from components.progress import track
-from data_contracts.schema import QUARANTINE
 
 log = logging.getLogger(__name__)
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+
+CPU_BATCH, GPU_BATCH = 32, 256
+BATCHES_AHEAD = 2
+"""Batches that are decoded before the encoder asks for them."""
 
 
 @dataclass(frozen=True)
 class Photograph:
     """One photograph to embed, and where it lies."""
 
-    image_id: int
+    digest: str
     archive: str
     file_name: str
 
 
 @dataclass(frozen=True)
 class Shard:
-    """The unit of work and of resuming. Its composition depends on the images and the shard size alone."""
+    """The unit of resuming. Its composition decides its name, and on a given machine every byte of its vectors."""
 
-    number: int
+    name: str
     photographs: tuple[Photograph, ...]
 
 
-def plan_shards(images: pd.DataFrame, shard_size: int) -> list[Shard]:
-    """Divides the images that have a file, in the order of their ids, into shards."""
-    there = images[images["file_name"] != ""].drop_duplicates("image_id").sort_values("image_id")
-    photographs = there[["image_id", "archive", "file_name"]].itertuples(index=False, name=None)
+@dataclass(frozen=True)
+class Engine:
+    """How photographs become vectors."""
+
+    read: Callable[[bytes], np.ndarray | Exception]
+    """An image file's content → uint8 pixels (size, size, 3), or why there are none. Called from several threads."""
+    encode: Callable[[np.ndarray], np.ndarray]
+    """Pixels (images, size, size, 3) → embeddings (images, dimension), float32; at most `batch_size` images."""
+    batch_size: int
+
+
+def load_engine(config: EncoderConfig) -> Engine:
+    """The engine of a profile's encoder; its network is built once a process."""
+    network, size = load_network(config), find_encoder(config).input_size
+    batch_size = config.batch_size or (GPU_BATCH if has_gpu() else CPU_BATCH)
+
+    def read(content: bytes) -> np.ndarray | Exception:
+        try:
+            return read_pixels(content, size, config.preprocessing)
+        except BadImageError as error:
+            return error
+
+    def encode(pixels: np.ndarray) -> np.ndarray:
+        # Every batch has the same shape, so that the network is compiled once.
+        padding = [(0, batch_size - len(pixels)), (0, 0), (0, 0), (0, 0)]
+        full = np.pad(pixels, padding) if len(pixels) < batch_size else pixels
+        return np.asarray(network.predict_on_batch(full), np.float32)[: len(pixels)]
+
+    return Engine(read, encode, batch_size)
+
+
+def plan_shards(photographs: pd.DataFrame, found: Found, shard_size: int) -> list[Shard]:
+    """Divides the photographs (`schema.PHOTOGRAPHS`) whose content is not found yet into shards, in their order.
+
+    Content that is there twice is planned once. What is left after some shards were made is planned as before.
+    """
+    new = photographs[(photographs["error"] == "") & ~photographs["digest"].map(found.__contains__)]
+    rows = new.drop_duplicates("digest")[["digest", "archive", "file_name"]].itertuples(index=False, name=None)
     return [
-        Shard(number, tuple(Photograph(*row) for row in rows))
-        for number, rows in enumerate(in_batches(photographs, shard_size))
+        Shard(shard_name([digest for digest, *_ in group]), tuple(Photograph(*row) for row in group))
+        for group in in_batches(rows, shard_size)
     ]
 
 
-def embed_shard(shard: Shard, archives: Mapping[str, Path], config: EncoderConfig, folder: Path) -> int:
-    """Embeds the shard's photographs into `folder`, unless an earlier attempt did. Returns how many it holds.
+def embed_shards(
+    shards: Sequence[Shard],
+    archives: Mapping[str, Path],
+    engine: Engine,
+    pool: EmbeddingPool,
+    threads: int | None = None,
+) -> int:
+    """Embeds what is not in the pool yet; each shard is committed as soon as it is complete. Returns their images.
 
-    A photograph that cannot be read is quarantined with its reason.
+    A photograph that cannot be decoded is kept with its reason. `threads`: that decode; by default one a core.
     """
-    if shard_is_finished(folder, shard.number):
-        return len(shard.photographs)
-    encoder, network = find_encoder(config), load_network(config)
-    good: list[int] = []
-    bad: list[tuple[int, str, str, str]] = []
-    vectors: list[np.ndarray] = []
-
-    def good_pixels() -> Iterator[np.ndarray]:
-        pairs = zip(shard.photographs, decoded, strict=True)
-        for photograph, pixels in track(pairs, len(shard.photographs), f"shard {shard.number}, photographs"):
-            if isinstance(pixels, BadImageError):
-                log.warning("%s in %s: %s", photograph.file_name, photograph.archive, pixels)
-                bad.append((photograph.image_id, photograph.archive, photograph.file_name, str(pixels)))
-            else:
-                good.append(photograph.image_id)
-                yield pixels
-
+    missing = [shard for shard in shards if not pool.has(shard.name)]
+    photographs = [photograph for shard in missing for photograph in shard.photographs]
     with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", module="PIL")  # on odd metadata; what matters is an error
         opened = {name: stack.enter_context(open_archive(path)) for name, path in archives.items()}
-        pool = stack.enter_context(ThreadPoolExecutor(config.threads, "decode"))
 
-        def decode(photograph: Photograph) -> np.ndarray | BadImageError:
+        def workers(count: int, name: str) -> Executor:
+            executor = ThreadPoolExecutor(count, name)
+            stack.callback(executor.shutdown, cancel_futures=True)  # what waits is dropped when an error ends it
+            return executor
+
+        def decode(photograph: Photograph) -> np.ndarray | Exception | None:
             try:
-                data = opened[photograph.archive].read(photograph.file_name)
-                return read_pixels(data, encoder.input_size)
-            except BadImageError as error:
-                return error
+                content = opened[photograph.archive].read(photograph.file_name, MAX_BYTES)
+            except BadImageError:
+                return None
+            # A file that was replaced since it was listed would be kept under another's digest.
+            return engine.read(content) if hashlib.sha256(content).hexdigest() == photograph.digest else None
 
-        decoded = map_ahead(pool, decode, shard.photographs, 2 * config.batch_size)
-        vectors = [encode(network, batch, config.batch_size) for batch in in_batches(good_pixels(), config.batch_size)]
-    found = np.concatenate(vectors) if vectors else np.empty((0, encoder.dimension), np.float32)
-    write_shard(folder, shard.number, found, good, pd.DataFrame(bad, columns=list(QUARANTINE)))
-    return len(shard.photographs)
+        def encode(batch: _Batch) -> tuple[_Batch, np.ndarray]:
+            empty = np.empty((0, pool.card.dimension), np.float32)
+            return batch, engine.encode(batch.pixels) if batch.digests else empty
 
-
-def encode(network: Network, pixels: Iterable[np.ndarray], batch_size: int) -> np.ndarray:
-    """Embeddings (images, dimension), float32, of at most `batch_size` images (size, size, 3), uint8."""
-    batch = np.stack(list(pixels))
-    # Every batch has the same shape, so that the network is compiled once.
-    padding = [(0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0)]
-    return np.asarray(network.predict_on_batch(np.pad(batch, padding)), np.float32)[: len(batch)]
-
-
-def in_batches(items: Iterable[Item], size: int) -> Iterator[tuple[Item, ...]]:
-    """Consecutive groups of `size` items; the last may be smaller."""
-    rest = iter(items)
-    while batch := tuple(islice(rest, size)):
-        yield batch
+        ahead = BATCHES_AHEAD * engine.batch_size
+        decoded = map_ahead(workers(threads or os.cpu_count() or 1, "decode"), decode, photographs, ahead)
+        batches = _batches(missing, track(decoded, len(photographs), "photographs"), engine.batch_size)
+        encoded = map_ahead(workers(1, "encode"), encode, batches, 1)
+        for _ in map_ahead(workers(1, "write"), lambda shard: pool.write(*shard), _complete(encoded), 1):
+            pass
+    return len(photographs)
 
 
-def map_ahead(
-    pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int
-) -> Iterator[Result]:
-    """`map` on a pool: results in order, at most `ahead` items beyond the one asked for."""
-    waiting: deque[Future[Result]] = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) > ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+@dataclass(frozen=True)
+class _Batch:
+    """Some photographs of a shard, on their way to the encoder; the last one also says which of the shard are bad."""
+
+    shard: str
+    digests: tuple[str, ...]
+    pixels: np.ndarray
+    bad: Mapping[str, str]
+    last: bool
+
+
+def _batches(shards: Iterable[Shard], decoded: Iterator[np.ndarray | Exception | None], size: int) -> Iterator[_Batch]:
+    """Batches never span shards, so that a shard's vectors do not depend on what was embedded before it."""
+    for shard in shards:
+        good, bad = dict[str, np.ndarray](), dict[str, str]()
+        for photograph, pixels in zip(shard.photographs, decoded, strict=False):
+            if isinstance(pixels, np.ndarray):
+                good[photograph.digest] = pixels
+            elif pixels is not None:
+                bad[photograph.digest] = str(pixels)
+            if len(good) == size:
+                yield _Batch(shard.name, tuple(good), np.stack(list(good.values())), {}, last=False)
+                good = {}
+        if bad:
+            digest, why = next(iter(bad.items()))
+            log.warning("%d photographs of a shard cannot be decoded, such as %s: %s", len(bad), digest[:12], why)
+        pixels = np.stack(list(good.values())) if good else np.empty(0, np.uint8)
+        yield _Batch(shard.name, tuple(good), pixels, bad, last=True)
+
+
+def _complete(
+    encoded: Iterable[tuple[_Batch, np.ndarray]],
+) -> Iterator[tuple[str, list[str], np.ndarray, Mapping[str, str]]]:
+    """The arguments of `EmbeddingPool.write` for each shard whose last batch is there."""
+    digests, vectors = list[str](), list[np.ndarray]()
+    for batch, found in encoded:
+        digests += batch.digests
+        vectors.append(found)
+        if batch.last:
+            yield batch.shard, digests, np.concatenate(vectors), batch.bad
+            digests, vectors = [], []

@@ -10,12 +10,15 @@ from typing import Any
 
 from components.artifacts import file_digest
 from components.config import EncoderConfig
-from components.encoder import efficientnet_lite
+from components.encoder import applications, efficientnet_lite
 from components.encoder.pixels import PREPROCESSING
+from components.encoder.pool import EncoderCard
 from components.errors import ConfigurationError
 
 Network = Any
 """A `keras.Model`: pixels 0–255 (batch, size, size, 3), RGB → float32 embeddings (batch, dimension)."""
+
+LITE = "efficientnet_lite0"
 
 
 @dataclass(frozen=True)
@@ -31,54 +34,87 @@ class Encoder:
     """Identity of the weights: a digest, or the release."""
     build: Callable[[], Network]
 
-    @property
-    def fingerprint(self) -> str:
-        """Digest of architecture, weights and preprocessing, 16 hex digits. Embeddings of another do not mix."""
-        parts = [self.name, self.input_size, self.dimension, self.weights, PREPROCESSING]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-
 
 def find_encoder(config: EncoderConfig) -> Encoder:
     """The encoder a profile names. Raises `ConfigurationError` for an unknown name or weights that are not there."""
-    match config.name, config.weights:
-        case "efficientnet_lite0", "package":
-            return Encoder(
-                name=config.name,
-                input_size=efficientnet_lite.INPUT_SIZE,
-                dimension=efficientnet_lite.DIMENSION,
-                weights=efficientnet_lite.WEIGHTS_SHA256,
-                build=efficientnet_lite.efficientnet_lite0,
-            )
-        case "efficientnet_lite0", weights:
-            raise ConfigurationError(f"encoder.weights: efficientnet_lite0 has `package` only, not {weights!r}")
-        case "inception_v3", "imagenet":
-            release = "keras.applications imagenet without top"
-            return Encoder(config.name, 299, 2048, release, lambda: _inception_v3("imagenet"))
-        case "inception_v3", weights:
-            path = Path(weights).expanduser()
-            if not path.is_file():
-                raise ConfigurationError(f"encoder.weights: there is no file {path}; give one, or `imagenet`")
-            return Encoder(config.name, 299, 2048, file_digest(path), lambda: _inception_v3(path))
-        case name, _:
-            raise ConfigurationError(f"encoder.name: {name!r} is not one of efficientnet_lite0, inception_v3")
+    if config.name == LITE:
+        if config.weights != "package":
+            raise ConfigurationError(f"encoder.weights: {LITE} has `package` only, not {config.weights!r}")
+        return Encoder(
+            LITE,
+            efficientnet_lite.INPUT_SIZE,
+            efficientnet_lite.DIMENSION,
+            efficientnet_lite.WEIGHTS_SHA256,
+            efficientnet_lite.efficientnet_lite0,
+        )
+    name = applications.find(config.name)
+    if name is None:
+        known = ", ".join([LITE, *applications.APPLICATIONS])
+        raise ConfigurationError(f"encoder.name: {config.name!r} is not one of {known}")
+    _, size, dimension = applications.APPLICATIONS[name]
+    if config.weights == "imagenet":
+        release = "keras.applications imagenet without top"
+        return Encoder(name, size, dimension, release, lambda: applications.build(name, "imagenet"))
+    path = Path(config.weights).expanduser()
+    if not path.is_file():
+        raise ConfigurationError(f"encoder.weights: there is no file {path}; give one, or `imagenet`")
+    return Encoder(name, size, dimension, file_digest(path), lambda: applications.build(name, path))
+
+
+def describe_encoder(config: EncoderConfig) -> EncoderCard:
+    """The card of the embeddings this encoder makes; its fingerprint is over all that decides their values."""
+    encoder = find_encoder(config)
+    parts = [encoder.name, encoder.weights, PREPROCESSING[config.preprocessing], config.precision, config.storage]
+    return EncoderCard(
+        name=encoder.name,
+        fingerprint=hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16],
+        dimension=encoder.dimension,
+        input_size=encoder.input_size,
+        preprocessing=config.preprocessing,
+        storage=config.storage,
+    )
+
+
+def load_network(config: EncoderConfig) -> Network:
+    """The encoder's network with its weights, built once a process."""
+    return _load(config.name, config.weights, config.precision)
 
 
 @lru_cache(maxsize=2)
-def load_network(config: EncoderConfig) -> Network:
-    """The encoder's network with its weights, built once a process."""
-    return find_encoder(config).build()
-
-
-def _inception_v3(weights: str | Path) -> Network:
+def _load(name: str, weights: str, precision: str) -> Network:
     import keras
 
-    pixels = keras.Input((299, 299, 3))
-    scaled = keras.layers.Rescaling(1 / 127.5, offset=-1)(pixels)
-    release = weights if isinstance(weights, str) else None
-    network = keras.applications.InceptionV3(include_top=False, weights=release, pooling="avg")
-    if isinstance(weights, Path):
-        try:
-            network.load_weights(weights)
-        except (OSError, ValueError, KeyError) as error:
-            raise ConfigurationError(f"encoder.weights: {weights} does not fit InceptionV3: {error}") from error
-    return keras.Model(pixels, network(scaled), name="inception_v3")
+    encoder = find_encoder(EncoderConfig(name=name, weights=weights))
+    if precision != "float32":
+        require_bfloat16()
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        return encoder.build()
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+def require_bfloat16() -> None:
+    """Raises `ConfigurationError` where bfloat16 would be emulated, many times slower: on CPUs without it."""
+    if has_gpu():
+        return
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return  # no Linux: let it try
+    if "bf16" not in flags:
+        raise ConfigurationError("encoder.precision: this CPU has no bfloat16; use float32")
+
+
+def has_gpu() -> bool:
+    """Whether Keras computes on a GPU here."""
+    import keras
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return bool(jax.default_backend() == "gpu")
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))

@@ -1,6 +1,8 @@
-"""The embedding store: shards of vectors on disk, and an index that finds them by image id."""
+"""The embedding store: one data set's view of the pool, its vectors found by image id."""
 
 import json
+import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,27 +11,18 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
-from components.artifacts import write_atomic
+from components.encoder.pool import EmbeddingPool, EncoderCard, Found, Vectors
 from data_contracts.schema import EMBEDDING_INDEX, QUARANTINE
 
 INDEX_FILE = "index.parquet"
 QUARANTINE_FILE = "quarantine.parquet"
 ENCODER_FILE = "encoder.json"
-
-
-@dataclass(frozen=True)
-class EncoderCard:
-    """Which encoder made the embeddings of a store."""
-
-    name: str
-    fingerprint: str
-    dimension: int
-    input_size: int
+CHANGED = "it changed while it was read; it is tried again at the next run"
 
 
 @dataclass(frozen=True)
 class EmbeddingStore:
-    """A finished store. Vectors are float32, memory-mapped, one shard a file."""
+    """A finished store. Vectors are mapped into memory, one shard a file."""
 
     folder: Path
     encoder: EncoderCard
@@ -40,17 +33,17 @@ class EmbeddingStore:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Opens a store that `finish_store` made."""
+        """Opens a store that `write_store` made."""
         card = EncoderCard(**json.loads((folder / ENCODER_FILE).read_text(encoding="utf-8")))
         return cls(folder, card, pd.read_parquet(folder / INDEX_FILE), pd.read_parquet(folder / QUARANTINE_FILE))
 
     def shards(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Each shard's number and its vectors, (images, dimension), memory-mapped."""
+        """Each shard's number and its vectors, (images, dimension), mapped into memory."""
         for shard in sorted(self.index["shard"].unique()):
             yield int(shard), np.load(vectors_path(self.folder, int(shard)), mmap_mode="r")
 
-    def lookup(self, image_ids: Sequence[int] | np.ndarray) -> np.ndarray:
-        """The embeddings of `image_ids` in that order: float32, (images, dimension).
+    def vectors(self, image_ids: Sequence[int] | np.ndarray) -> Vectors:
+        """The embeddings of `image_ids` in that order, none of which is read yet.
 
         Raises `KeyError` naming an id that has none.
         """
@@ -58,12 +51,43 @@ class EmbeddingStore:
         if places["shard"].isna().any():
             missing = places.index[places["shard"].isna()]
             raise KeyError(f"no embedding of image {missing[0]} and {len(missing) - 1} others in {self.folder}")
-        found = np.empty((len(places), self.encoder.dimension), np.float32)
         shard, row = places["shard"].to_numpy(int), places["row"].to_numpy(int)
-        for number, vectors in self.shards():
-            here = shard == number
-            found[here] = vectors[row[here]]
-        return found
+        return Vectors([vectors for _, vectors in self.shards()], shard, row, self.encoder.dimension)
+
+    def lookup(self, image_ids: Sequence[int] | np.ndarray) -> np.ndarray:
+        """The same as an array: float32, (images, dimension)."""
+        return self.vectors(image_ids)[:]
+
+
+def write_store(folder: Path, photographs: pd.DataFrame, pool: EmbeddingPool) -> int:
+    """Writes the store of these photographs (`schema.PHOTOGRAPHS`). Returns the number of embeddings.
+
+    The pool's shards are linked, not copied, where the file system can.
+    """
+    found = pool.find(photographs["digest"].tolist())
+    places = photographs["digest"].map(found.places.get)
+    names = sorted({place.shard for place in places.dropna()})
+    number = {name: i for i, name in enumerate(names)}
+    for name in names:
+        _link(pool.path(name), vectors_path(folder, number[name]))
+    good = photographs["image_id"][places.notna()]
+    index = pd.DataFrame({
+        "image_id": good,
+        "shard": [number[place.shard] for place in places.dropna()],
+        "row": [place.row for place in places.dropna()],
+    })  # fmt: skip
+    bad = photographs[places.isna()]
+    bad.assign(reason=reasons_of(bad, found)).astype(QUARANTINE)[list(QUARANTINE)].to_parquet(
+        folder / QUARANTINE_FILE, index=False
+    )
+    (folder / ENCODER_FILE).write_text(json.dumps(asdict(pool.card), indent=1), encoding="utf-8")
+    index.astype(EMBEDDING_INDEX).to_parquet(folder / INDEX_FILE, index=False)
+    return len(index)
+
+
+def reasons_of(bad: pd.DataFrame, found: Found) -> list[str]:
+    """Why each of these photographs (`schema.PHOTOGRAPHS`) has no embedding."""
+    return [error or found.bad.get(digest, CHANGED) for digest, error in zip(bad["digest"], bad["error"], strict=True)]
 
 
 def vectors_path(folder: Path, shard: int) -> Path:
@@ -71,42 +95,9 @@ def vectors_path(folder: Path, shard: int) -> Path:
     return folder / f"shard-{shard:05d}.npy"
 
 
-def shard_is_finished(folder: Path, shard: int) -> bool:
-    """Whether `write_shard` completed for this shard."""
-    return _index_path(folder, shard).exists()
-
-
-def write_shard(folder: Path, shard: int, vectors: np.ndarray, image_ids: Sequence[int], bad: pd.DataFrame) -> None:
-    """Commits one shard: its vectors (images, dimension) with their ids, and its quarantined photographs."""
-    with write_atomic(vectors_path(folder, shard)) as temporary, temporary.open("wb") as file:
-        np.save(file, vectors.astype(np.float32, copy=False))
-    with write_atomic(_quarantine_path(folder, shard)) as temporary:
-        bad.astype(QUARANTINE)[list(QUARANTINE)].to_parquet(temporary, index=False)
-    index = pd.DataFrame({"image_id": image_ids, "shard": shard, "row": range(len(image_ids))})
-    with write_atomic(_index_path(folder, shard)) as temporary:  # last: it says that the shard is finished
-        index.astype(EMBEDDING_INDEX).to_parquet(temporary, index=False)
-
-
-def finish_store(folder: Path, shards: int, card: EncoderCard) -> int:
-    """Joins the shards' indexes into the store's. Returns the number of embeddings."""
-    numbers = range(shards)
-    index = _concat([_index_path(folder, shard) for shard in numbers], EMBEDDING_INDEX)
-    _concat([_quarantine_path(folder, s) for s in numbers], QUARANTINE).to_parquet(
-        folder / QUARANTINE_FILE, index=False
-    )
-    (folder / ENCODER_FILE).write_text(json.dumps(asdict(card), indent=1), encoding="utf-8")
-    index.to_parquet(folder / INDEX_FILE, index=False)
-    return len(index)
-
-
-def _concat(paths: Sequence[Path], columns: dict[str, str]) -> pd.DataFrame:
-    frames = [frame for path in paths if len(frame := pd.read_parquet(path))]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(columns)).astype(columns)
-
-
-def _index_path(folder: Path, shard: int) -> Path:
-    return folder / f"shard-{shard:05d}.index.parquet"
-
-
-def _quarantine_path(folder: Path, shard: int) -> Path:
-    return folder / f"shard-{shard:05d}.quarantine.parquet"
+def _link(source: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -11,14 +11,15 @@ import pandas as pd
 
 from components.config import EvaluationConfig
 from components.dataset.archive import open_archive
+from components.encoder.pool import Vectors
 from components.encoder.store import EmbeddingStore
 from components.errors import CaptioningError
 from components.evaluation.curves import plot_curves
 from components.evaluation.gallery import GalleryItem, render_gallery
 from components.evaluation.metrics import Scores, score_captions
 
-Captions = Callable[[np.ndarray], Sequence[tuple[str, float]]]
-"""A captioner: embeddings (images, dimension) → caption and log-probability of each."""
+Captions = Callable[[Vectors], Sequence[tuple[str, float]]]
+"""A captioner: embeddings → caption and log-probability of each."""
 
 References = Mapping[int, Sequence[str]]
 """Image id → what people wrote about it."""
@@ -83,7 +84,7 @@ def evaluate(
     if not references:
         raise CaptioningError(f"no image to evaluate on: is {split!r} one of {sorted(captions['split'].unique())}?")
     ids = np.array(list(references))
-    texts = captioner(store.lookup(ids))
+    texts = captioner(store.vectors(ids))
     predictions = pd.DataFrame({"image_id": ids}).assign(
         caption=[text for text, _ in texts], logprob=[logprob for _, logprob in texts], status="ok", error=""
     )

@@ -8,9 +8,8 @@ import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from components.encoder.pixels import read_pixels
 from components.errors import BadImageError, CaptioningError, ConfigurationError
 from components.vocabulary.vocabulary import Vocabulary
 
-MODEL_SCHEMA = 1
+MODEL_SCHEMA = 2
 """Version of the package's files and of the SavedModel's functions."""
 
 CODE_FILE = "model.py"
@@ -65,6 +64,14 @@ class Caption:
     logprob: float
 
 
+class Embeddings(Protocol):
+    """An array (images, dimension), float32, or what reads one in slices."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, which: slice, /) -> Any: ...
+
+
 class Captioner:
     """The model in a package folder: `saved_model/`, `vocabulary.json`, `model.json`."""
 
@@ -91,17 +98,24 @@ class Captioner:
 
     def read(self, photographs: Sequence[bytes]) -> list[np.ndarray | BadImageError]:
         """Each image file's bytes as the pixels the encoder sees, or why they cannot be."""
-        size = self.card["encoder"]["input_size"]
         with ThreadPoolExecutor() as pool:
-            return list(pool.map(partial(_pixels_or_error, size=size), photographs))
+            return list(pool.map(self.read_one, photographs))
 
-    def embed(self, pixels: Sequence[np.ndarray]) -> np.ndarray:
+    def read_one(self, photograph: bytes) -> np.ndarray | BadImageError:
+        """One image file's bytes as pixels: uint8, (size, size, 3). May be called from several threads."""
+        encoder = self.card["encoder"]
+        try:
+            return read_pixels(photograph, encoder["input_size"], encoder["preprocessing"])
+        except BadImageError as error:
+            return error
+
+    def embed(self, pixels: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
         """Embeddings (images, dimension), float32, of uint8 pixels (size, size, 3)."""
-        batches = [np.stack(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH)]
+        batches = [np.asarray(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH)]
         found = [np.asarray(self._model.embed(batch)) for batch in batches]
         return np.concatenate(found) if found else np.empty((0, self.card["encoder"]["dimension"]), np.float32)
 
-    def caption(self, embeddings: np.ndarray, search: Search) -> list[list[Caption]]:
+    def caption(self, embeddings: Embeddings, search: Search) -> list[list[Caption]]:
         """For each embedding its captions, best first: `search.beam` of them from a beam search, else one."""
         found: list[list[Caption]] = []
         for start in range(0, len(embeddings), DECODE_BATCH):
@@ -128,10 +142,3 @@ class Captioner:
         else:
             ids, logprobs = self._model.greedy(inputs)
         return ids.numpy()[:, None], logprobs.numpy()[:, None]
-
-
-def _pixels_or_error(photograph: bytes, size: int) -> np.ndarray | BadImageError:
-    try:
-        return read_pixels(photograph, size)
-    except BadImageError as error:
-        return error

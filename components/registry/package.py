@@ -14,8 +14,8 @@ from typing import Any
 
 from components.decoder import search
 from components.decoder.model import Decoder
+from components.encoder.pool import EncoderCard
 from components.encoder.registry import Network
-from components.encoder.store import EncoderCard
 from components.registry.bundle import bundle
 from components.registry.captioner import CAPTIONER_FOLDER, CODE_FILE, MODEL_SCHEMA
 from components.vocabulary.vocabulary import Vocabulary

@@ -1,8 +1,7 @@
 """The images a scoring run is given: a folder, a zip file, or a Parquet table of paths."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -10,18 +9,12 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from components.dataset.archive import open_archive
-from components.errors import BadImageError, ConfigurationError
+from components.encoder.photographs import read_photographs
+from components.errors import ConfigurationError
 
 PATH_COLUMN = "path"
-
-
-@dataclass(frozen=True)
-class ImageFile:
-    """One input: where it came from, and its bytes, or why there are none."""
-
-    uri: str
-    content: bytes
-    error: str = ""
+INPUT = "input"
+"""What the photographs' table calls the only archive there is."""
 
 
 def list_images(images: Path) -> list[str]:
@@ -49,15 +42,15 @@ def uri_of(images: Path, name: str) -> str:
     return f"{images}!{name}" if images.is_file() else str(images / name)
 
 
-def read_images(images: Path, names: Sequence[str]) -> Iterator[ImageFile]:
-    """The named inputs, one by one. An input that cannot be read says why in `error`."""
-    # A table's relative paths start at the table.
-    with open_archive(images.parent if images.suffix == ".parquet" else images) as archive:
-        for name in names:
-            try:
-                yield ImageFile(uri_of(images, name), archive.read(name))
-            except BadImageError as error:
-                yield ImageFile(uri_of(images, name), b"", str(error))
+def archives_of(images: Path) -> dict[str, Path]:
+    """Where the inputs lie, as `read_photographs` and `embed_shards` want it. A table's paths start at the table."""
+    return {INPUT: images.parent if images.suffix == ".parquet" else images}
+
+
+def read_inputs(images: Path, names: Sequence[str]) -> pd.DataFrame:
+    """The named inputs as `schema.PHOTOGRAPHS`, with their position as `image_id`."""
+    table = pd.DataFrame({"image_id": range(len(names)), "archive": INPUT, "file_name": list(names)})
+    return read_photographs(table, archives_of(images))
 
 
 def fingerprint(images: Path, names: Sequence[str]) -> str:

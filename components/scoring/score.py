@@ -1,33 +1,61 @@
 """Captioning a batch of images: one row an image, whatever happened to it."""
 
-import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from components.artifacts import write_atomic
-from components.encoder.extract import in_batches
+from components.encoder.extract import Engine, embed_shards, plan_shards
+from components.encoder.pool import EmbeddingPool
+from components.encoder.store import reasons_of
 from components.errors import ConfigurationError
-from components.registry.captioner import Captioner, Search
-from components.scoring.inputs import ImageFile
+from components.registry.captioner import BATCH, Captioner, Search
+from components.scoring.inputs import archives_of, read_inputs, uri_of
 from data_contracts.schema import PREDICTIONS
 
 PREDICTIONS_FILE = "predictions.parquet"
 
-BATCH = 256
-"""Images in memory at a time."""
+SHARD = 1024
+"""Images a shard of new embeddings: what a killed run loses at most."""
 
 
 def caption_images(
-    images: Iterable[ImageFile], captioner: Captioner, search: Search, model_version: str
+    images: Path, names: Sequence[str], captioner: Captioner, search: Search, model_version: str, pool: EmbeddingPool
 ) -> pd.DataFrame:
-    """The predictions table of `images` (see `data_contracts.schema.PREDICTIONS`), in their order."""
-    batches = [_caption_batch(batch, captioner, search, model_version) for batch in in_batches(images, BATCH)]
-    return pd.concat(batches, ignore_index=True)
+    """The predictions table of the named inputs (see `data_contracts.schema.PREDICTIONS`), in their order.
+
+    `pool` is that of the captioner's encoder: what is in it is not embedded again, what is not is put there.
+    """
+    photographs = read_inputs(images, names)
+    digests = photographs["digest"].tolist()
+    shards = plan_shards(photographs, pool.find(digests), SHARD)
+    embed_shards(shards, archives_of(images), Engine(captioner.read_one, captioner.embed, BATCH), pool)
+    found = pool.find(digests)
+    places = photographs["digest"].map(found.places.get)
+    good = places.notna()
+    captions = captioner.caption(pool.vectors(places[good].tolist()), search)
+    table = pd.DataFrame(
+        {
+            "image_id": photographs["digest"].where(photographs["digest"] != "", sha256(b"").hexdigest()),
+            "uri": [uri_of(images, name) for name in photographs["file_name"]],
+            "caption": "",
+            "logprob": np.nan,
+            "status": np.where(good, "ok", "quarantined"),
+            "error": "",
+            "model_version": model_version,
+            "encoder_fingerprint": pool.card.fingerprint,
+            "scored_at": datetime.now(UTC),
+        }
+    )
+    table.loc[good, "caption"] = [best.text for best, *_ in captions]
+    table.loc[good, "logprob"] = [best.logprob for best, *_ in captions]
+    table.loc[~good, "error"] = reasons_of(photographs[~good], found)
+    return table.astype(PREDICTIONS)[list(PREDICTIONS)]
 
 
 def prepare_folder(folder: Path) -> None:
@@ -52,28 +80,3 @@ def write_predictions(predictions: pd.DataFrame, folder: Path) -> Path:
 def read_predictions(folder: Path) -> pd.DataFrame:
     """Reads what `write_predictions` wrote."""
     return pd.read_parquet(folder / PREDICTIONS_FILE)
-
-
-def _caption_batch(
-    files: Sequence[ImageFile], captioner: Captioner, search: Search, model_version: str
-) -> pd.DataFrame:
-    found = captioner.read([file.content for file in files])
-    # A registered model brings its own error classes: what is not an array is a reason.
-    pixels = {row: image for row, image in enumerate(found) if isinstance(image, np.ndarray) and not files[row].error}
-    captions = captioner.caption(captioner.embed(list(pixels.values())), search)
-    best = {row: ranked[0] for row, ranked in zip(pixels, captions, strict=True)}
-    rows = range(len(files))
-    table = pd.DataFrame(
-        {
-            "image_id": [hashlib.sha256(file.content).hexdigest() for file in files],
-            "uri": [file.uri for file in files],
-            "caption": [best[row].text if row in best else "" for row in rows],
-            "logprob": [best[row].logprob if row in best else np.nan for row in rows],
-            "status": ["ok" if row in best else "quarantined" for row in rows],
-            "error": ["" if row in best else files[row].error or str(found[row]) for row in rows],
-            "model_version": model_version,
-            "encoder_fingerprint": captioner.card["encoder"]["fingerprint"],
-            "scored_at": datetime.now(UTC),
-        }
-    )
-    return table.astype(PREDICTIONS)[list(PREDICTIONS)]

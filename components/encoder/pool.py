@@ -1,0 +1,166 @@
+"""The pool: every embedding an encoder ever made here, in shards, found by the content of the image.
+
+All data sets and scoring runs of one encoder share it, so that an image is embedded once. A shard is two files:
+`NAME.npy`, the vectors, and, written last, `NAME.json`, which says whose they are and which images cannot be decoded.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from filelock import FileLock
+
+from components.artifacts import file_digest, write_atomic
+
+log = logging.getLogger(__name__)
+
+Storage = Literal["float32", "float16"]
+
+
+@dataclass(frozen=True)
+class EncoderCard:
+    """What made the embeddings of a pool, a store or a model."""
+
+    name: str
+    fingerprint: str
+    """Digest of architecture, weights, preprocessing, precision and storage, 16 hex digits."""
+    dimension: int
+    input_size: int
+    preprocessing: str
+    storage: Storage
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a vector lies."""
+
+    shard: str
+    row: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a pool knows of some images, by digest."""
+
+    places: Mapping[str, Place]
+    bad: Mapping[str, str]
+    """Images that cannot be decoded, and why."""
+
+    def __contains__(self, digest: object) -> bool:
+        return digest in self.places or digest in self.bad
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Vectors in shards that are mapped into memory: only what is asked for is read."""
+
+    shards: Sequence[np.ndarray]
+    shard: np.ndarray
+    """Each vector's shard, by its position in `shards`."""
+    row: np.ndarray
+    """Each vector's row in its shard."""
+    dimension: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(vectors, dimension), as of the array that `[:]` gives."""
+        return len(self), self.dimension
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def __getitem__(self, which: np.ndarray | slice) -> np.ndarray:
+        """Some of the vectors: float32, (those asked for, dimension)."""
+        shard, row = self.shard[which], self.row[which]
+        found = np.empty((len(row), self.dimension), np.float32)
+        for number in np.unique(shard):
+            here = shard == number
+            found[here] = self.shards[number][row[here]]
+        return found
+
+
+class EmbeddingPool:
+    """The embeddings in `folder`, all made by the encoder of `card`."""
+
+    def __init__(self, folder: Path, card: EncoderCard) -> None:
+        self.folder, self.card = folder, card
+        self._intact: set[str] = set()
+
+    @classmethod
+    def of(cls, home: Path, card: EncoderCard) -> "EmbeddingPool":
+        """The pool of an encoder under `home`, a folder of pools."""
+        return cls(home / card.fingerprint, card)
+
+    def find(self, digests: Collection[str]) -> Found:
+        """What is known of these images. A damaged shard is forgotten, and its images with it."""
+        wanted, places, bad = set(digests), dict[str, Place](), dict[str, str]()
+        for path in sorted(self.folder.glob("*.json")):
+            entry = self._entry(path)
+            rows = {digest: row for row, digest in enumerate(entry.get("images", [])) if digest in wanted}
+            if rows and not self._is_intact(path, entry["vectors"]):
+                continue
+            for digest, row in rows.items():
+                places.setdefault(digest, Place(path.stem, row))
+            bad |= {digest: why for digest, why in entry.get("bad", {}).items() if digest in wanted}
+        return Found(places, bad)
+
+    def has(self, shard: str) -> bool:
+        """Whether `write` completed for this shard."""
+        return (self.folder / f"{shard}.json").exists()
+
+    def vectors(self, places: Sequence[Place]) -> "Vectors":
+        """The vectors at these places, in that order, none of which is read yet."""
+        names = sorted({place.shard for place in places})
+        number = {name: i for i, name in enumerate(names)}
+        shards = [np.load(self.path(name), mmap_mode="r") for name in names]
+        where = [(number[place.shard], place.row) for place in places]
+        shard, row = np.array(where, np.intp).reshape(-1, 2).T
+        return Vectors(shards, shard, row, self.card.dimension)
+
+    def path(self, shard: str) -> Path:
+        """Where a shard's vectors lie."""
+        return self.folder / f"{shard}.npy"
+
+    def write(self, shard: str, images: Sequence[str], vectors: np.ndarray, bad: Mapping[str, str]) -> None:
+        """Commits a shard: the digests of the images with their vectors (images, dimension), and the bad images."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / "lock"):
+            for leftover in self.folder.glob("*.tmp"):  # of a killed run: nobody else writes now
+                leftover.unlink()
+            with write_atomic(self.path(shard)) as temporary:
+                with temporary.open("wb") as file:
+                    np.save(file, vectors.astype(self.card.storage, copy=False))
+                digest = file_digest(temporary)
+            entry = {"vectors": digest, "images": list(images), "bad": dict(bad)}
+            with write_atomic(self.folder / f"{shard}.json") as temporary:
+                temporary.write_text(json.dumps(entry, indent=1, ensure_ascii=False), encoding="utf-8")
+
+    def _entry(self, path: Path) -> dict[str, Any]:
+        try:
+            entry: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            log.warning("%s is damaged (%s); its images are embedded again", path, error)
+            path.unlink(missing_ok=True)
+            return {}
+        return entry
+
+    def _is_intact(self, path: Path, digest: str) -> bool:
+        shard = path.stem
+        if shard in self._intact:
+            return True
+        if not self.path(shard).exists() or file_digest(self.path(shard)) != digest:
+            log.warning("%s is missing or damaged; its images are embedded again", self.path(shard))
+            path.unlink(missing_ok=True)
+            return False
+        self._intact.add(shard)
+        return True
+
+
+def shard_name(digests: Sequence[str]) -> str:
+    """A shard's name: a digest of its composition, 16 hex digits."""
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]

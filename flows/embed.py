@@ -1,0 +1,78 @@
+"""The embedding of photographs: what the pool lacks, some shards a task, in this process or on a Ray cluster."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from prefect import flow, unmapped
+
+from components.artifacts import Artifact, Stage
+from components.config import EncoderConfig, Profile, RuntimeConfig
+from components.encoder import extract
+from components.encoder.extract import Shard
+from components.encoder.photographs import PHOTOGRAPHS_FILE
+from components.encoder.pool import EmbeddingPool
+from components.encoder.registry import describe_encoder
+from components.encoder.store import write_store
+from components.encoder.streaming import in_batches
+from components.errors import ConfigurationError
+from flows.settings import settings
+from flows.tasks import make, task
+
+SHARDS_A_TASK = 8
+"""At most: a task starts its own threads, and ends when its last shard is written."""
+
+
+def extract_embeddings(photographs: Artifact, archives: dict[str, Path], profile: Profile) -> Artifact:
+    """The embedding of every photograph. What an earlier run embedded, for whatever purpose, is not embedded again."""
+    config, card = profile.encoder, describe_encoder(profile.encoder)
+    pool = EmbeddingPool.of(settings().embeddings, card)
+
+    def work(folder: Path) -> int:
+        table = pd.read_parquet(photographs.path / PHOTOGRAPHS_FILE)
+        shards = extract.plan_shards(table, pool.find(table["digest"].tolist()), config.shard_size)
+        if profile.runtime.runner == "ray":
+            _embed_on_ray(shards, archives, config, pool, profile.runtime)
+        else:
+            for group in in_batches(shards, SHARDS_A_TASK):
+                embed_shards(group, archives, config, pool)
+        return write_store(folder, table, pool)
+
+    stage = Stage("embeddings", {"encoder": card.fingerprint}, [photographs], sources=["components.encoder.store"])
+    return make(stage, work)
+
+
+@task(tags=["gpu"])
+def embed_shards(shards: Sequence[Shard], archives: dict[str, Path], config: EncoderConfig, pool: EmbeddingPool) -> int:
+    """Some shards' embeddings, into the pool."""
+    return extract.embed_shards(shards, archives, extract.load_engine(config), pool, config.threads)
+
+
+def _embed_on_ray(
+    shards: Sequence[Shard],
+    archives: dict[str, Path],
+    config: EncoderConfig,
+    pool: EmbeddingPool,
+    runtime: RuntimeConfig,
+) -> None:
+    try:
+        from prefect_ray import RayTaskRunner
+        from prefect_ray.context import remote_options
+    except ImportError as error:
+        raise ConfigurationError("runtime.runner=ray needs the extra `ray`: pip install 'captioning[ray]'") from error
+
+    own_cluster = None if runtime.address else {"num_cpus": runtime.workers}
+    runner = RayTaskRunner(address=runtime.address or None, init_kwargs=own_cluster)
+    size = min(SHARDS_A_TASK, max(1, math.ceil(len(shards) / runtime.workers)))
+    groups = list(in_batches(shards, size))
+
+    @flow(name="embed-on-ray", task_runner=runner)
+    def embed_on_ray() -> None:
+        # Ray gives out the GPUs, not the tag's limit.
+        embed = embed_shards.with_options(tags=[])
+        with remote_options(num_cpus=1, num_gpus=runtime.gpus):
+            embed.map(groups, unmapped(archives), unmapped(config), unmapped(pool)).result()
+
+    if groups:
+        embed_on_ray()
