@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench bench-extract clean lock
+.PHONY: demo test lint bench bench-extract bench-scaling faults clean lock
 
 demo: .venv/ready
 	$(BIN)/captioning train --profile demo
@@ -17,10 +17,17 @@ lint: .venv/ready
 	$(BIN)/lint-imports
 
 # Each benchmark ends with one JSON line of ratios.
-bench: bench-extract
+bench: bench-extract bench-scaling
 
 bench-extract: .venv/ready
 	$(BIN)/python -m tests.benchmarks.extract
+
+bench-scaling: .venv/ready
+	$(BIN)/python -m tests.benchmarks.scaling
+
+# What survives being killed at random moments; `make test` has a short form of it.
+faults: .venv/ready
+	$(BIN)/pytest tests/faults --kills 20
 
 # The environment and the tools' caches. What runs left in mlruns is kept: there are models in it.
 clean:

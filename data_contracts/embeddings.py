@@ -49,19 +49,21 @@ def check(
 
 
 def vector_facts(index: pd.DataFrame, vectors: Shards, dimension: int) -> pd.DataFrame:
-    """One row an index entry: its place, `stored` (a vector is there), `dimension` (null without a vector),
-    `expected_dimension`, `finite`, `constant` and `repeats_another`.
+    """One row an index entry: its place, `own_row` (a vector is there and of no earlier entry's content), `dimension`
+    (null without a vector), `expected_dimension`, `finite`, `constant` and `repeats_another`.
     """
     shards = [_shard_facts(shard, np.asarray(rows)) for shard, rows in vectors]
     stored = pd.concat(shards or [_shard_facts(0, np.empty((0, dimension)))], ignore_index=True)
     facts = index.merge(stored, how="left", on=["shard", "row"])
-    return facts.drop(columns="digest").assign(
-        stored=facts["dimension"].notna(),
+    contents = facts.drop_duplicates(["shard", "row", "digest"]).duplicated(["shard", "row"])
+    shared = facts["digest"].isin(facts.loc[contents[contents].index, "digest"])
+    return facts.assign(
+        own_row=facts["dimension"].notna() & ~shared,
         dimension=facts["dimension"].astype("Int64"),
         expected_dimension=dimension,
         finite=facts["finite"].ne(False),
         constant=facts["constant"].eq(True),
-        repeats_another=facts["digest"].notna() & facts["digest"].duplicated(),
+        repeats_another=facts["vector"].notna() & facts["vector"].duplicated(),
     )
 
 
@@ -73,7 +75,7 @@ def _shard_facts(shard: int, rows: np.ndarray) -> pd.DataFrame:
         "dimension": rows.shape[1],
         "finite": finite,
         "constant": finite & (rows == rows[:, :1]).all(axis=1),
-        "digest": np.array([hash(row.tobytes()) for row in rows], np.int64),
+        "vector": np.array([hash(row.tobytes()) for row in rows], np.int64),
     })  # fmt: skip
 
 
@@ -105,7 +107,7 @@ def split_facts(quarantine: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
 def vector_suite() -> Suite:
     """The rules about single vectors."""
     return suite("embeddings", [
-        critical("vector-stored", holds("stored", True), "a stored vector for every entry of the index",
+        critical("vector-stored", holds("own_row", True), "a stored vector for every image, and no other image's",
                  remedy=f"{AGAIN}: the index does not belong to these shards."),
         critical("vector-dimension", equal("dimension", "expected_dimension", unless="either_value_is_missing"),
                  "as many values as the encoder produces", remedy=f"{AGAIN}: these shards come from another encoder."),

@@ -42,7 +42,12 @@ PHOTOGRAPHS: Final[Columns] = {
 }
 """One row a photograph that has a file, read but not decoded."""
 
-EMBEDDING_INDEX: Final[Columns] = {"image_id": "int64", "shard": "int64", "row": "int64"}
+EMBEDDING_INDEX: Final[Columns] = {
+    "image_id": "int64",
+    "digest": "str",  # as in PHOTOGRAPHS
+    "shard": "int64",
+    "row": "int64",
+}
 """Where each image's embedding lies: row `row` of shard `shard`. Images of the same content share one."""
 
 QUARANTINE: Final[Columns] = {

@@ -181,7 +181,7 @@ def _load_profile(name: str, changes: list[str] | None) -> "Profile":
 @contextmanager
 def _prefect() -> Iterator[None]:
     """Has a Prefect server while a flow runs; the libraries are imported while it starts."""
-    from flows.server import prefect_server, wait_for_server
+    from flows.server import limit_gpu, prefect_server, wait_for_server
     from flows.settings import settings
 
     with prefect_server(settings()):
@@ -189,6 +189,8 @@ def _prefect() -> Iterator[None]:
             import flows.tasks  # noqa: F401
 
             wait_for_server()
+            if settings().prefect_api_url:  # a server of the run's own has nobody to share the GPU with
+                limit_gpu()
             yield
         except KeyboardInterrupt as error:
             raise RunInterruptedError("interrupted; the same command goes on where this run was") from error

@@ -1,5 +1,6 @@
 """The embedding of photographs: what the pool lacks, some shards a task, in this process or on a Ray cluster."""
 
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,8 +63,9 @@ def _embed_on_ray(
     except ImportError as error:
         raise ConfigurationError("runtime.runner=ray needs the extra `ray`: pip install 'captioning[ray]'") from error
 
-    own_cluster = None if runtime.address else {"num_cpus": runtime.workers}
-    runner = RayTaskRunner(address=runtime.address or None, init_kwargs=own_cluster)
+    quiet = {"log_to_driver": False, "logging_level": logging.WARNING}
+    own = {} if runtime.address else {"num_cpus": runtime.workers, "include_dashboard": False}
+    runner = RayTaskRunner(address=runtime.address or None, init_kwargs=quiet | own)
     size = min(SHARDS_A_TASK, max(1, math.ceil(len(shards) / runtime.workers)))
     groups = list(in_batches(shards, size))
 

@@ -76,6 +76,18 @@ def wait_for_server() -> None:
     raise CaptioningError(f"the Prefect server at {address} does not answer; see logs/prefect-server.log")
 
 
+def limit_gpu() -> None:
+    """Lets the Prefect server run one task tagged `gpu` at a time, unless it has another limit already."""
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_global_concurrency_limit_by_name("tag:gpu")
+        except ObjectNotFound:
+            client.create_concurrency_limit(tag="gpu", concurrency_limit=1)
+
+
 def _end_with_parent() -> None:
     sys.stdin.buffer.read()  # returns when the process that started this one is gone, however it went
     os.kill(os.getpid(), signal.SIGTERM)

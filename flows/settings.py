@@ -80,6 +80,7 @@ def prepare_environment(debug: bool) -> None:
     home = settings().home
     defaults = {
         "DO_NOT_TRACK": "true",
+        "RAY_USAGE_STATS_ENABLED": "0",
         "GX_ANALYTICS_ENABLED": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

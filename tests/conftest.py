@@ -13,13 +13,21 @@ os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="prefect-home-")
 
 import hypothesis
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from components.dataset.sources import Source
+from components.encoder.pool import EmbeddingPool, EncoderCard
+from components.encoder.store import EmbeddingStore, write_store
+from data_contracts.schema import PHOTOGRAPHS
 
 hypothesis.settings.register_profile("captioning", deadline=None)  # shared machines have uneven clocks
 hypothesis.settings.load_profile("captioning")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=3, help="Kills in each test of tests/faults; `make faults`: 20.")
 
 
 def _photograph(number: int) -> bytes:
@@ -34,6 +42,24 @@ def _photograph(number: int) -> bytes:
 def photograph() -> Callable[[int], bytes]:
     """The bytes of a JPEG for a number, always the same."""
     return _photograph
+
+
+@pytest.fixture
+def make_store(tmp_path: Path) -> Callable[[Sequence[int]], EmbeddingStore]:
+    """A store, in shards of two, of embeddings whose five numbers are each the image's id."""
+
+    def make(image_ids: Sequence[int]) -> EmbeddingStore:
+        pool = EmbeddingPool(tmp_path / "pool", EncoderCard("toy", "0" * 16, 5, 8, "notebook", "float32"))
+        for start in range(0, len(image_ids), 2):
+            ids = np.array(image_ids[start : start + 2])
+            pool.write(str(start), [f"digest {i}" for i in ids], np.repeat(ids[:, None], 5, axis=1), {})
+        rows = [(i, "train", f"{i}.jpg", 1, f"digest {i}", "") for i in image_ids]
+        folder = tmp_path / "store"
+        folder.mkdir()
+        write_store(folder, pd.DataFrame(rows, columns=list(PHOTOGRAPHS)).astype(PHOTOGRAPHS), pool)
+        return EmbeddingStore.open(folder)
+
+    return make
 
 
 @pytest.fixture

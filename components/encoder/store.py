@@ -70,13 +70,14 @@ def write_store(folder: Path, photographs: pd.DataFrame, pool: EmbeddingPool) ->
     number = {name: i for i, name in enumerate(names)}
     for name in names:
         _link(pool.path(name), vectors_path(folder, number[name]))
-    good = photographs["image_id"][places.notna()]
+    good = places.notna()
     index = pd.DataFrame({
-        "image_id": good,
+        "image_id": photographs["image_id"][good],
+        "digest": photographs["digest"][good],
         "shard": [number[place.shard] for place in places.dropna()],
         "row": [place.row for place in places.dropna()],
     })  # fmt: skip
-    bad = photographs[places.isna()]
+    bad = photographs[~good]
     bad.assign(reason=reasons_of(bad, found)).astype(QUARANTINE)[list(QUARANTINE)].to_parquet(
         folder / QUARANTINE_FILE, index=False
     )

@@ -19,12 +19,13 @@ def good_images() -> pd.DataFrame:
 
 
 def good_index() -> pd.DataFrame:
-    columns = {"image_id": range(1, 7), "shard": [0] * 4 + [1] * 2, "row": [0, 1, 2, 3, 0, 1]}
+    digests = [f"digest {i}" for i in range(1, 7)]
+    columns = {"image_id": range(1, 7), "digest": digests, "shard": [0] * 4 + [1] * 2, "row": [0, 1, 2, 3, 0, 1]}
     return pd.DataFrame(columns).astype(EMBEDDING_INDEX)
 
 
 def quarantined(*image_ids: int) -> pd.DataFrame:
-    rows = [(i, "a.zip", f"{i}.jpg", "truncated JPEG") for i in image_ids]
+    rows = [(i, "a.zip", f"{i}.jpg", f"digest {i}", "truncated JPEG") for i in image_ids]
     return pd.DataFrame(rows, columns=list(QUARANTINE)).astype(QUARANTINE)
 
 
@@ -64,16 +65,12 @@ def lose_image(store: Store) -> None:
 
 def embed_twice(store: Store) -> None:
     store.vectors[1] = np.concatenate([store.vectors[1], np.arange(8, dtype=np.float32)[None]])
-    store.index.loc[6] = [3, 1, 2]
+    store.index.loc[6] = [3, "digest 3", 1, 2]
 
 
 def embed_foreign(store: Store) -> None:
     embed_twice(store)
-    store.index.loc[6, "image_id"] = 99
-
-
-def share_a_row(store: Store) -> None:
-    store.index.loc[3, "row"] = 0
+    store.index.loc[6, ["image_id", "digest"]] = [99, "digest 99"]
 
 
 def cut_shard(store: Store) -> None:
@@ -113,7 +110,6 @@ def test_a_good_store_passes() -> None:
         ("image-accounted-for", lose_image, ("image_id=3, archive=a.zip, file_name=3.jpg",)),
         ("image-accounted-for-once", embed_twice, ("image_id=3, archive=a.zip, file_name=3.jpg",)),
         ("embedding-of-listed-image", embed_foreign, ("image_id=99",)),
-        ("vector-stored", share_a_row, ("image_id=4, shard=0, row=0",)),
         ("vector-stored", cut_shard, ("image_id=6, shard=1, row=1",)),
         ("vector-finite", spoil_value, ("image_id=3, shard=0, row=2",)),
         ("vector-finite", overflow_vector, ("image_id=3, shard=0, row=2",)),
@@ -166,6 +162,20 @@ def test_repeated_vectors_are_a_warning() -> None:
     report = store.judge()
     assert [(rule.rule, rule.passed) for rule in report.warnings] == [("few-vectors-repeated", False)]
     assert "0.167" in report.warnings[0].observed
+
+
+def test_a_vector_that_images_of_different_content_share_is_critical() -> None:
+    store = Store()
+    store.index.loc[3, "row"] = 0
+    assert broken(store.judge(Limits(max_repeated_embedding_share=1))) == {
+        "vector-stored": ("image_id=4, shard=0, row=0",)
+    }
+
+
+def test_images_of_the_same_content_share_a_vector() -> None:
+    store = Store()
+    store.index.loc[3, ["digest", "row"]] = ["digest 1", 0]
+    assert broken(store.judge()) == {"few-vectors-repeated": ("fingerprint=inception",)}
 
 
 def test_an_empty_store_is_judged_not_raised() -> None:

@@ -1,36 +1,24 @@
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from components.decoder.batches import LENGTH_STEP, TrainingSet, drawn_at
-from components.encoder.store import EmbeddingStore, EncoderCard, finish_store, write_shard
+from components.encoder.pool import Vectors
+from components.encoder.store import EmbeddingStore
 from components.vocabulary.vocabulary import Vocabulary
-from data_contracts.schema import END, PAD, QUARANTINE, START, UNK
+from data_contracts.schema import END, PAD, START, UNK
 
 MAX_LENGTH = 7
 VOCABULARY = Vocabulary.build([["a", "red", "kite", "dog"]], min_count=1)
 Store = Callable[[list[int]], EmbeddingStore]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """A store, in shards of two, of embeddings whose every number is the image's id."""
-
-    def make(image_ids: list[int]) -> EmbeddingStore:
-        none = pd.DataFrame(columns=list(QUARANTINE))
-        shards = [image_ids[start : start + 2] for start in range(0, len(image_ids), 2)]
-        for number, ids in enumerate(shards):
-            write_shard(tmp_path, number, np.repeat(np.array(ids, np.float32)[:, None], 5, axis=1), ids, none)
-        finish_store(tmp_path, len(shards), EncoderCard("toy", "0" * 16, 5, 8))
-        return EmbeddingStore.open(tmp_path)
-
-    return make
+def no_vectors(images: int) -> Vectors:
+    return Vectors([np.zeros((images, 5), np.float32)], np.zeros(images, int), np.arange(images), 5)
 
 
 def captions(*rows: tuple[int, str]) -> pd.DataFrame:
@@ -42,7 +30,7 @@ def set_of(lengths: list[int]) -> TrainingSet:
     ids = np.full((len(lengths), MAX_LENGTH), PAD, np.int32)
     for row, length in zip(ids, lengths, strict=True):
         row[: length + 2] = [START, *[4] * length, END]
-    return TrainingSet(np.zeros((len(lengths), 5), np.float32), np.arange(len(lengths)), ids)
+    return TrainingSet(no_vectors(len(lengths)), np.arange(len(lengths)), ids)
 
 
 @given(captions=st.integers(1, 40), batch_size=st.integers(1, 90), steps=st.integers(1, 12), seed=st.integers(0, 99))
@@ -80,22 +68,22 @@ def test_a_batch_keeps_every_end_and_weighs_all_but_padding(lengths: list[int]) 
     assert steps - max(lengths) - 1 < LENGTH_STEP
 
 
-def test_captions_are_joined_to_their_images_by_id(store: Store) -> None:
+def test_captions_are_joined_to_their_images_by_id(make_store: Store) -> None:
     table = captions((30, "a dog"), (30, "red dog"), (99, "a dog"), (10, "a red kite"), (20, "kite"))
-    training = TrainingSet.build(table, VOCABULARY, store([20, 30, 5, 10]), MAX_LENGTH)
+    training = TrainingSet.build(table, VOCABULARY, make_store([20, 30, 5, 10]), MAX_LENGTH)
     batch = training.batch(np.array([3, 0, 2, 1]))
     assert batch.embeddings[:, 0].tolist() == [20, 30, 10, 30]
     texts = [" ".join(VOCABULARY.decode(ids)) for ids in batch.words]
     assert texts == ["kite", "a dog", "a red kite", "red dog"]
 
 
-def test_captions_of_images_without_embedding_are_left_out(store: Store) -> None:
-    training = TrainingSet.build(captions((1, "a dog"), (2, "a kite")), VOCABULARY, store([2]), MAX_LENGTH)
+def test_captions_of_images_without_embedding_are_left_out(make_store: Store) -> None:
+    training = TrainingSet.build(captions((1, "a dog"), (2, "a kite")), VOCABULARY, make_store([2]), MAX_LENGTH)
     assert len(training) == 1
     assert training.ids.tolist() == [[START, *(VOCABULARY.ids[word] for word in ("a", "kite")), END, PAD, PAD, PAD]]
 
 
-def test_long_captions_are_cut_before_their_end_and_unknown_words_marked(store: Store) -> None:
-    training = TrainingSet.build(captions((1, "unicorn a a a a a a a")), VOCABULARY, store([1]), MAX_LENGTH)
+def test_long_captions_are_cut_before_their_end_and_unknown_words_marked(make_store: Store) -> None:
+    training = TrainingSet.build(captions((1, "unicorn a a a a a a a")), VOCABULARY, make_store([1]), MAX_LENGTH)
     assert training.ids.tolist() == [[START, UNK, *[VOCABULARY.ids["a"]] * 4, END]]
     assert training.batch(np.array([0])).targets.tolist() == [training.ids[0, 1:].tolist()]

@@ -11,6 +11,7 @@ from components.config import DecoderConfig
 from components.decoder.batches import Batch, TrainingSet
 from components.decoder.history import HISTORY_FILE, History, describe, read_history
 from components.decoder.training import CHECKPOINT_FILE, WEIGHTS_FILE, load_decoder, train
+from components.encoder.pool import Vectors
 from components.errors import CaptioningError
 from data_contracts.schema import END, PAD, START
 
@@ -41,7 +42,8 @@ def data() -> TrainingSet:
     for number, row in enumerate(ids):
         words = [4 + number % 4, 4 + number // 4, 7, 4][: 2 + number % 3]
         row[: len(words) + 2] = [START, *words, END]
-    return TrainingSet(random.normal(size=(16, 5)).astype(np.float32), np.arange(16), ids)
+    vectors = random.normal(size=(16, 5)).astype(np.float32)
+    return TrainingSet(Vectors([vectors], np.zeros(16, int), np.arange(16), 5), np.arange(16), ids)
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +158,8 @@ def test_the_loss_becoming_no_number_ends_the_training_and_keeps_the_last_checkp
     with pytest.raises(KilledError):
         train(toy, data, data, WORDS, tmp_path, killed_at(1))
     checkpoint = (tmp_path / CHECKPOINT_FILE).read_bytes()
-    broken = replace(data, embeddings=np.full_like(data.embeddings, math.nan))
+    vectors = replace(data.embeddings, shards=[np.full((16, 5), math.nan, np.float32)])
+    broken = replace(data, embeddings=vectors)
     with pytest.raises(CaptioningError, match=r"diverged in epoch 2: the loss is nan.*decoder\.learning_rate"):
         train(toy, broken, data, WORDS, tmp_path, ignore)
     assert (tmp_path / CHECKPOINT_FILE).read_bytes() == checkpoint

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from components.config import EvaluationConfig
-from components.encoder.store import EmbeddingStore, EncoderCard, finish_store, write_shard
+from components.encoder.pool import Vectors
+from components.encoder.store import EmbeddingStore
 from components.errors import CaptioningError
 from components.evaluation.report import Captions, Material, Summary, evaluate, read_predictions
 from components.evaluation.tokenize import find_java
-from data_contracts.schema import QUARANTINE
 
 OBJECTS = ("kite", "dog", "boat", "tree", "horse", "lamp", "train", "apple", "clock", "chair", "bird", "car")
 DEV = range(100, 112)
@@ -33,25 +33,20 @@ def photograph(shade: int) -> bytes:
     return file.getvalue()
 
 
-def perfect(embeddings: np.ndarray) -> list[tuple[str, float]]:
+def perfect(embeddings: Vectors) -> list[tuple[str, float]]:
     """Knows each image by its embedding, whose every number is the image's id."""
-    return [(truth(int(vector[0]))[0], -2.0) for vector in embeddings]
+    return [(truth(int(vector[0]))[0], -2.0) for vector in embeddings[:]]
 
 
-def blind(embeddings: np.ndarray) -> list[tuple[str, float]]:
+def blind(embeddings: Vectors) -> list[tuple[str, float]]:
     return [("a red kite near some kites", -3.0)] * len(embeddings)
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluate:
+def run(tmp_path: Path, make_store: Callable[[list[int]], EmbeddingStore], monkeypatch: pytest.MonkeyPatch) -> Evaluate:
     """Evaluates a captioner on twelve images of the split dev, whose ids and rows are in different orders."""
     ids = [*DEV, 1, 2]
-    folder = tmp_path / "store"
-    folder.mkdir()
-    shuffled = np.random.default_rng(0).permutation([i for i in ids if i != 111])
-    none = pd.DataFrame(columns=list(QUARANTINE))
-    write_shard(folder, 0, np.repeat(shuffled[:, None], 5, axis=1), shuffled.tolist(), none)
-    finish_store(folder, 1, EncoderCard("toy", "0" * 16, 5, 8))
+    store = make_store(np.random.default_rng(0).permutation([i for i in ids if i != 111]).tolist())
     with ZipFile(tmp_path / "dev.zip", "w") as archive:
         for image_id in ids:
             archive.writestr(f"photos/{image_id}.jpg", photograph(image_id))
@@ -61,7 +56,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluate:
     captions = pd.DataFrame(pairs, columns=["image_id", "split", "caption"])
     monkeypatch.setattr("components.evaluation.metrics.find_java", lambda: None)
 
-    material = Material(images, captions, EmbeddingStore.open(folder), {"dev": tmp_path / "dev.zip"})
+    material = Material(images, captions, store, {"dev": tmp_path / "dev.zip"})
 
     def go(
         captioner: Captions, split: str = "dev", gallery: int = 3, history: Sequence[Mapping[str, float]] = HISTORY
@@ -110,8 +105,11 @@ def test_the_summary_is_what_was_written(run: Evaluate) -> None:
 
 
 def test_the_gallery_shows_the_best_and_the_worst_with_their_facts(run: Evaluate) -> None:
-    def better_later(embeddings: np.ndarray) -> list[tuple[str, float]]:
-        return [perfect(v[None])[0] if v[0] >= 106 else ("a <b>lamp</b>", -9.0) for v in embeddings]
+    def better_later(embeddings: Vectors) -> list[tuple[str, float]]:
+        return [
+            good if vector[0] >= 106 else ("a <b>lamp</b>", -9.0)
+            for good, vector in zip(perfect(embeddings), embeddings[:], strict=True)
+        ]
 
     html = (run(better_later) / "gallery.html").read_text(encoding="utf-8")
     assert html.count("<article") == 6

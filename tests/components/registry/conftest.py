@@ -10,12 +10,12 @@ import pytest
 
 from components.config import DecoderConfig
 from components.decoder.model import Decoder, build_decoder
-from components.encoder.store import EncoderCard
+from components.encoder.pool import EncoderCard
 from components.registry.package import write_package
 from components.registry.tracking import connect
 from components.vocabulary.vocabulary import Vocabulary
 
-CARD = EncoderCard("toy", "0123456789abcdef", 5, 8)
+CARD = EncoderCard("toy", "0123456789abcdef", 5, 8, "notebook", "float32")
 MAX_LENGTH = 7
 
 

@@ -117,7 +117,7 @@ def test_a_model_of_another_schema_is_refused(package: Path, tmp_path: Path) -> 
     shutil.copytree(package / "captioner", tmp_path / "captioner")
     card = json.loads((tmp_path / "captioner" / "model.json").read_text(encoding="utf-8"))
     (tmp_path / "captioner" / "model.json").write_text(json.dumps(card | {"schema": 99}), encoding="utf-8")
-    with pytest.raises(CaptioningError, match=r"schema 99; this code reads 1.*with the model\.py"):
+    with pytest.raises(CaptioningError, match=r"schema 99; this code reads 2.*with the model\.py"):
         Captioner(tmp_path / "captioner")
 
 

@@ -36,7 +36,8 @@ def test_the_package_is_code_graph_vocabulary_and_card(package: Path) -> None:
     assert {path.name for path in (package / "captioner").iterdir()} == {"saved_model", "vocabulary.json", "model.json"}
     card = json.loads((package / "captioner" / "model.json").read_text(encoding="utf-8"))
     encoder = {"name": "toy", "fingerprint": "0123456789abcdef", "dimension": 5, "input_size": 8}
-    assert card == {"schema": 1, "encoder": encoder, "max_length": 7}
+    encoder |= {"preprocessing": "notebook", "storage": "float32"}
+    assert card == {"schema": 2, "encoder": encoder, "max_length": 7}
     ast.parse((package / "model.py").read_text(encoding="utf-8"))
 
 

@@ -1,3 +1,4 @@
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 
 from components.errors import CaptioningError, ConfigurationError
-from components.scoring.inputs import fingerprint, list_images, read_images, uri_of
+from components.scoring.inputs import fingerprint, list_images, read_inputs, uri_of
 
 Photograph = Callable[[int], bytes]
 
@@ -39,21 +40,27 @@ def as_table(paths: list[str | None], path: Path) -> Path:
     return path
 
 
-def contents(images: Path) -> dict[str, bytes | str]:
-    """Each input's address with its content, or with the reason why there is none."""
-    return {file.uri: file.error or file.content for file in read_images(images, list_images(images))}
+def contents(images: Path) -> dict[str, str]:
+    """Each input's address with its content's digest, or with the reason why there is none."""
+    table = read_inputs(images, list_images(images))
+    found = zip(table["file_name"], table["error"], table["digest"], strict=True)
+    return {uri_of(images, name): error or digest for name, error, digest in found}
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def test_a_folders_images_are_found_by_their_extension_sorted(files: dict[str, bytes], tmp_path: Path) -> None:
     folder = as_folder(files, tmp_path / "inbox")
     assert list_images(folder) == ["a.png", "b.jpg", "sub/Ä b.JPG"]
-    assert contents(folder) == {str(folder / name): files[name] for name in list_images(folder)}
+    assert contents(folder) == {str(folder / name): sha256(files[name]) for name in list_images(folder)}
 
 
 def test_a_zip_holds_what_its_folder_does(files: dict[str, bytes], tmp_path: Path) -> None:
     folder, archive = as_folder(files, tmp_path / "inbox"), as_zip(files, tmp_path / "inbox.zip")
     assert list_images(archive) == list_images(folder)
-    assert contents(archive) == {f"{archive}!{name}": files[name] for name in list_images(folder)}
+    assert contents(archive) == {f"{archive}!{name}": sha256(files[name]) for name in list_images(folder)}
 
 
 def test_a_tables_paths_start_at_the_table_and_keep_its_order(files: dict[str, bytes], tmp_path: Path) -> None:
@@ -63,7 +70,7 @@ def test_a_tables_paths_start_at_the_table_and_keep_its_order(files: dict[str, b
     table = as_table([*paths, absolute], tmp_path / "images.parquet")
     assert list_images(table) == paths
     names = ("sub/Ä b.JPG", "a.png", "b.jpg", "notes.txt")
-    assert contents(table) == dict(zip(paths, (files[name] for name in names), strict=True))
+    assert contents(table) == dict(zip(paths, (sha256(files[name]) for name in names), strict=True))
 
 
 def test_an_input_that_cannot_be_read_says_why_and_the_others_are_there(
@@ -71,24 +78,24 @@ def test_an_input_that_cannot_be_read_says_why_and_the_others_are_there(
 ) -> None:
     as_folder(files, tmp_path)
     table = as_table(["gone.jpg", "b.jpg", "sub", None, "null\0byte.jpg", "x" * 5000], tmp_path / "images.parquet")
-    found = list(read_images(table, list_images(table)))
-    assert [bool(file.error) for file in found] == [True, False, True, True, True, True]
-    assert "No such file" in found[0].error
+    found = read_inputs(table, list_images(table))
+    assert found["error"].astype(bool).tolist() == [True, False, True, True, True, True]
+    assert "No such file" in found["error"][0]
     assert fingerprint(table, list_images(table)) == fingerprint(table, list_images(table))
 
 
 def test_a_damaged_member_of_a_zip_is_one_bad_input(photograph: Photograph, tmp_path: Path) -> None:
     archive = as_zip({"a.jpg": photograph(1), "b.jpg": photograph(2)}, tmp_path / "images.zip")
     archive.write_bytes(archive.read_bytes().replace(photograph(2)[-100:], b"\0" * 100))
-    first, second = read_images(archive, list_images(archive))
-    assert (first.content, first.error) == (photograph(1), "")
-    assert second.content == b""
-    assert "cannot be read" in second.error
+    first, second = read_inputs(archive, list_images(archive)).to_dict("records")
+    assert (first["digest"], first["bytes"], first["error"]) == (sha256(photograph(1)), len(photograph(1)), "")
+    assert (second["digest"], second["bytes"]) == ("", 0)
+    assert "cannot be read" in second["error"]
 
 
 def test_copies_are_inputs_of_their_own(photograph: Photograph, tmp_path: Path) -> None:
     folder = as_folder({"a.jpg": photograph(1), "b.jpg": photograph(1)}, tmp_path / "inbox")
-    assert list(contents(folder).values()) == [photograph(1)] * 2
+    assert list(contents(folder).values()) == [sha256(photograph(1))] * 2
 
 
 @pytest.mark.parametrize("name", ["nothing", "nothing.zip", "nothing.parquet"])

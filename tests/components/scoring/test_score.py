@@ -1,5 +1,5 @@
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -8,13 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from components.registry.captioner import Caption, Captioner, Search
+from components.encoder.pool import EmbeddingPool, EncoderCard
+from components.registry.captioner import Caption, Captioner, Embeddings, Search
 from components.scoring import score
-from components.scoring.inputs import ImageFile
+from components.scoring.inputs import list_images
 from components.scoring.score import caption_images, read_predictions, write_predictions
 from data_contracts.schema import PREDICTIONS
 
 Photograph = Callable[[int], bytes]
+CARD = EncoderCard("colours", "0123456789abcdef", 3, 8, "antialias", "float32")
 
 
 class ForeignError(Exception):
@@ -25,19 +27,21 @@ class Colours(Captioner):
     """Reads photographs as every captioner does, and calls each by its mean colour."""
 
     def __init__(self) -> None:
-        self.card = {"encoder": {"fingerprint": "0123456789abcdef", "input_size": 8, "dimension": 3}}
+        self.card = {"encoder": {"input_size": 8, "preprocessing": "antialias"}}
+        self.embedded = 0
 
-    def read(self, photographs: Sequence[bytes]) -> list[Any]:
-        found = super().read(photographs)
-        return [image if isinstance(image, np.ndarray) else ForeignError(str(image)) for image in found]
+    def read_one(self, photograph: bytes) -> Any:
+        found = super().read_one(photograph)
+        return found if isinstance(found, np.ndarray) else ForeignError(str(found))
 
-    def embed(self, pixels: Sequence[np.ndarray]) -> np.ndarray:
+    def embed(self, pixels: Any) -> np.ndarray:
+        self.embedded += len(pixels)
         return np.array([image.mean(axis=(0, 1)) for image in pixels], np.float32).reshape(-1, 3)
 
-    def caption(self, embeddings: np.ndarray, search: Search) -> list[list[Caption]]:
+    def caption(self, embeddings: Embeddings, search: Search) -> list[list[Caption]]:
         words = "{:.1f} {:.1f} {:.1f}".format
         worse = Caption(f"not by {search.method}", -9.0)
-        return [[Caption(words(*colour), -float(colour.mean())), worse] for colour in embeddings]
+        return [[Caption(words(*colour), -float(colour.mean())), worse] for colour in embeddings[0 : len(embeddings)]]
 
 
 def colours(photograph: bytes) -> str:
@@ -46,54 +50,71 @@ def colours(photograph: bytes) -> str:
     return best.text
 
 
-def predictions_of(*files: ImageFile) -> pd.DataFrame:
-    return caption_images(iter(files), Colours(), Search(), "7")
+@pytest.fixture
+def predictions_of(tmp_path: Path) -> Callable[..., pd.DataFrame]:
+    """The predictions for files of these names and contents; a name without content is not there."""
+
+    def make(captioner: Captioner | None = None, search: Search | None = None, **files: bytes | None) -> pd.DataFrame:
+        for name, content in files.items():
+            if content is not None:
+                (tmp_path / name).write_bytes(content)
+        table = tmp_path / "images.parquet"
+        pd.DataFrame({"path": list(files)}).to_parquet(table)
+        pool = EmbeddingPool(tmp_path / "pool", CARD)
+        return caption_images(table, list_images(table), captioner or Colours(), search or Search(), "7", pool)
+
+    return make
 
 
-@pytest.mark.parametrize("batch", [1, 2, 256])
+@pytest.mark.parametrize("shard", [1, 2, 1024])
 def test_every_input_has_a_row_in_its_place(
-    photograph: Photograph, monkeypatch: pytest.MonkeyPatch, batch: int
+    photograph: Photograph, predictions_of: Callable[..., pd.DataFrame], monkeypatch: pytest.MonkeyPatch, shard: int
 ) -> None:
-    monkeypatch.setattr(score, "BATCH", batch)
+    monkeypatch.setattr(score, "SHARD", shard)
     cut = photograph(3)[:150]
-    table = predictions_of(
-        ImageFile("one", photograph(1)),
-        ImageFile("cut", cut),
-        ImageFile("two", photograph(2)),
-        ImageFile("gone", b"", "cannot be read: no such file"),
-        ImageFile("copy of one", photograph(1)),
-    )
-    assert table["uri"].tolist() == ["one", "cut", "two", "gone", "copy of one"]
+    files = {"one": photograph(1), "cut": cut, "two": photograph(2), "gone": None, "copy": photograph(1)}
+    table = predictions_of(**files)
+    assert table["uri"].tolist() == list(files)
     one, two = colours(photograph(1)), colours(photograph(2))
     assert one != two
     assert table["caption"].tolist() == [one, "", two, "", one]
     assert table["status"].tolist() == ["ok", "quarantined", "ok", "quarantined", "ok"]
     assert table["logprob"].isna().tolist() == [False, True, False, True, False]
-    ids = [hashlib.sha256(content).hexdigest() for content in (photograph(1), cut, photograph(2), b"", photograph(1))]
-    assert table["image_id"].tolist() == ids
+    assert table["image_id"].tolist() == [hashlib.sha256(content or b"").hexdigest() for content in files.values()]
     assert [bool(error) for error in table["error"]] == [False, True, False, True, False]
     assert "decoded" in table["error"][1]
-    assert table["error"][3] == "cannot be read: no such file"
+    assert "No such file" in table["error"][3]
 
 
-def test_every_row_says_what_made_it_and_when(photograph: Photograph) -> None:
-    table = predictions_of(ImageFile("good", photograph(1)), ImageFile("bad", b"bad"))
+def test_what_was_embedded_before_is_not_embedded_again(
+    photograph: Photograph, predictions_of: Callable[..., pd.DataFrame]
+) -> None:
+    first, second = Colours(), Colours()
+    predictions_of(first, one=photograph(1), copy=photograph(1), bad=b"bad")
+    table = predictions_of(second, renamed=photograph(1), new=photograph(2), bad=b"bad")
+    assert (first.embedded, second.embedded) == (1, 1)
+    assert table["caption"].tolist() == [colours(photograph(1)), colours(photograph(2)), ""]
+
+
+def test_every_row_says_what_made_it_and_when(
+    photograph: Photograph, predictions_of: Callable[..., pd.DataFrame]
+) -> None:
+    table = predictions_of(good=photograph(1), bad=b"bad")
     assert set(table["model_version"]) == {"7"}
     assert set(table["encoder_fingerprint"]) == {"0123456789abcdef"}
     assert ((datetime.now(UTC) - table["scored_at"]) < timedelta(minutes=1)).all()
 
 
-def test_the_best_of_a_beam_is_taken(photograph: Photograph) -> None:
-    table = caption_images([ImageFile("one", photograph(1))], Colours(), Search("beam", beam=2), "7")
+def test_the_best_of_a_beam_is_taken(photograph: Photograph, predictions_of: Callable[..., pd.DataFrame]) -> None:
+    table = predictions_of(search=Search("beam", beam=2), one=photograph(1))
     assert table["caption"].tolist() == [colours(photograph(1))]
 
 
 @pytest.mark.parametrize("good", [0, 2])
 def test_the_columns_are_the_contracts_before_and_after_storing(
-    photograph: Photograph, tmp_path: Path, good: int
+    photograph: Photograph, predictions_of: Callable[..., pd.DataFrame], tmp_path: Path, good: int
 ) -> None:
-    files = [ImageFile(f"good {n}", photograph(n)) for n in range(good)]
-    table = predictions_of(*files, ImageFile("bad", b"bad"))
+    table = predictions_of(**{f"good {n}": photograph(n) for n in range(good)}, bad=b"bad")
     assert {name: str(dtype) for name, dtype in table.dtypes.items()} == PREDICTIONS
     write_predictions(table, tmp_path)
     pd.testing.assert_frame_equal(read_predictions(tmp_path), table)
@@ -107,8 +128,10 @@ class Interrupted(pd.DataFrame):
         raise OSError("disk full")
 
 
-def test_predictions_replace_those_before_them_or_nothing(photograph: Photograph, tmp_path: Path) -> None:
-    first, second = (predictions_of(ImageFile(name, photograph(1))) for name in ("first", "second"))
+def test_predictions_replace_those_before_them_or_nothing(
+    photograph: Photograph, predictions_of: Callable[..., pd.DataFrame], tmp_path: Path
+) -> None:
+    first, second = (predictions_of(**{name: photograph(1)}) for name in ("first", "second"))
     path = write_predictions(first, tmp_path / "new" / "folder")
     with pytest.raises(OSError, match="disk full"):
         write_predictions(Interrupted(second), path.parent)
