@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,9 @@ def find_encoder(config: EncoderConfig) -> Encoder:
         )
     name = applications.find(config.name)
     if name is None:
-        known = ", ".join([LITE, *applications.APPLICATIONS])
-        raise ConfigurationError(f"encoder.name: {config.name!r} is not one of {known}")
+        near = get_close_matches(config.name, [LITE, *applications.APPLICATIONS], n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there is {LITE}, and every name in keras.applications"
+        raise ConfigurationError(f"encoder.name: {config.name!r} is no encoder; {hint}")
     _, size, dimension = applications.APPLICATIONS[name]
     if config.weights == "imagenet":
         release = "keras.applications imagenet without top"

@@ -27,7 +27,10 @@ def captioning(home: Path, *arguments: str, **environment: str) -> subprocess.Co
             "decoder.lstm_units: Input should be a valid integer",
         ),
         (["--profile", "flickr8k"], "Set dataset.root to the folder or URL"),
-        (["--profile", "flickr8k", "--set", "encoder.name=resnet50"], "encoder.name: 'resnet50' is not one of"),
+        (
+            ["--profile", "flickr8k", "--set", "encoder.name=ResNet59"],
+            "'ResNet59' is no encoder; did you mean ResNet50",
+        ),
     ],
 )
 def test_wrong_configuration_exits_with_2_and_says_what_to_do(

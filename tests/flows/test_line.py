@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 
 SMALL = [
@@ -63,7 +65,7 @@ def test_training_ends_with_a_registered_model_and_its_report(home: Path, traine
     assert not any(stage["reused"] for stage in trained["stages"])
     history = sqlite3.connect(home / "prefect" / "prefect.db")
     states = history.execute("select state_type, count(*) from task_run group by 1").fetchall()
-    assert states == [("COMPLETED", 14)]  # 3 shards and 11 other tasks: none lost
+    assert states == [("COMPLETED", 13)]  # none lost
     reports = history.execute("select count(*) from artifact where key like 'contract-%'").fetchone()
     assert reports == (4,)
 
@@ -96,6 +98,9 @@ def test_scoring_quarantines_what_it_cannot_read(home: Path, photos: Path) -> No
     table = pd.read_parquet(home / "out" / "predictions.parquet")
     assert len(table) == 6
     assert (table.loc[table["status"] == "ok", "caption"].str.len() > 0).all()
+    shards = [json.loads(path.read_text()) for path in home.glob("embeddings/*/*.json")]
+    assert sum(len(shard["images"]) for shard in shards) == 96 + 24  # the good ones were embedded in training
+    assert sum(len(shard["bad"]) for shard in shards) == 2
 
 
 def test_captions_of_single_photographs(home: Path, photos: Path) -> None:
@@ -142,9 +147,21 @@ def test_a_killed_training_goes_on_from_its_last_epoch(home: Path, trained: dict
     assert "epoch 1/4" not in resumed.stderr
 
 
+def test_ctrl_c_ends_an_extraction_at_once_and_leaves_no_server(tmp_path: Path) -> None:
+    with started(tmp_path, "train", "--profile", "demo", *SMALL, "--set", "encoder.shard_size=4") as run:
+        while not list(tmp_path.glob("embeddings/*/*.json")):
+            assert run.poll() is None, "it ended before it could be interrupted"
+            time.sleep(0.02)
+        run.send_signal(signal.SIGINT)
+        _, errors = run.communicate(timeout=30)
+    assert run.returncode == 130
+    assert "the same command goes on where this run was" in errors
+    assert not any(str(tmp_path) in " ".join(p.info["environ"] or {}) for p in psutil.process_iter(["environ"]))
+
+
 def test_a_killed_extraction_resumes_and_ends_as_an_undisturbed_one(home: Path, trained: dict, tmp_path: Path) -> None:
     with started(tmp_path, "train", "--profile", "demo", *SMALL) as run:
-        while not (finished := list(tmp_path.glob("partial/embeddings-*/shard-00000.index.parquet"))):
+        while not (finished := list(tmp_path.glob("embeddings/*/*.json"))):
             assert run.poll() is None, "it ended before it could be killed"
             time.sleep(0.02)
         run.kill()
@@ -152,7 +169,7 @@ def test_a_killed_extraction_resumes_and_ends_as_an_undisturbed_one(home: Path, 
     resumed = captioning(tmp_path, "train", "--profile", "demo", *SMALL, "--json")
     assert resumed.returncode == 0, resumed.stderr
     (embeddings,) = (tmp_path / "stages").glob("embeddings-*")
-    assert (embeddings / finished[0].name).stat().st_mtime_ns == written
+    assert finished[0].stat().st_mtime_ns == written
     (undisturbed,) = (home / "stages").glob(embeddings.name)
     manifests = [json.loads((folder / "manifest.json").read_text()) for folder in (embeddings, undisturbed)]
     assert manifests[0] == manifests[1]

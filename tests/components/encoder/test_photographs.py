@@ -1,0 +1,120 @@
+import hashlib
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from components.encoder import photographs as photographs_module
+from components.encoder.photographs import read_photographs
+from components.errors import ConfigurationError
+from data_contracts.schema import PHOTOGRAPHS
+
+FILES = {f"{number}.jpg": bytes([number]) * number for number in (1, 5, 20, 44)} | {"sub/same.jpg": b"\x05" * 5}
+
+
+def in_zip(folder: Path, files: Mapping[str, bytes]) -> Path:
+    with zipfile.ZipFile(folder / "photos.zip", "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return folder / "photos.zip"
+
+
+def in_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
+    for name, content in files.items():
+        (folder / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "photos" / name).write_bytes(content)
+    return folder / "photos"
+
+
+def listed(*rows: tuple[int, str, str]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["image_id", "archive", "file_name"])
+
+
+def dtypes(table: pd.DataFrame) -> dict[str, str]:
+    return {str(name): str(dtype) for name, dtype in table.dtypes.items()}
+
+
+@pytest.mark.parametrize("place", [in_zip, in_folder])
+def test_sizes_and_digests_are_those_of_the_files(
+    tmp_path: Path, place: Callable[[Path, Mapping[str, bytes]], Path]
+) -> None:
+    images = listed(*((number, "a", name) for number, name in enumerate(FILES)))
+    table = read_photographs(images, {"a": place(tmp_path, FILES)})
+    assert dtypes(table) == PHOTOGRAPHS
+    expected = [
+        (number, "a", name, len(content), hashlib.sha256(content).hexdigest(), "")
+        for number, (name, content) in enumerate(FILES.items())
+    ]
+    assert list(table.itertuples(index=False, name=None)) == expected
+
+
+def test_each_photograph_is_read_from_its_own_archive(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    archives = {
+        "zip": in_zip(tmp_path / "one", {"a.jpg": b"in the zip file"}),
+        "folder": in_folder(tmp_path / "two", {"a.jpg": b"in the folder"}),
+    }
+    table = read_photographs(listed((2, "zip", "a.jpg"), (1, "folder", "a.jpg")), archives)
+    assert table["bytes"].tolist() == [len(b"in the folder"), len(b"in the zip file")]
+
+
+def test_every_id_is_there_once_in_order(tmp_path: Path) -> None:
+    archives = {"a": in_zip(tmp_path, {f"{number}.jpg": bytes(number) for number in range(200)})}
+    ids = [number * 37 % 200 for number in range(200)]
+    rows = [(number, "a", f"{number}.jpg") for number in ids + ids[:50]]
+    table = read_photographs(listed(*rows), archives)
+    assert table["image_id"].tolist() == list(range(200))
+    assert table["bytes"].tolist() == list(range(200))
+    assert table.index.tolist() == list(range(200))
+    pd.testing.assert_frame_equal(table, read_photographs(listed(*reversed(rows)), archives))
+
+
+def test_other_columns_and_the_order_of_columns_do_not_matter(tmp_path: Path) -> None:
+    images = listed((1, "a", "1.jpg")).assign(split="train")[["split", "file_name", "archive", "image_id"]]
+    table = read_photographs(images, {"a": in_folder(tmp_path, FILES)})
+    assert dtypes(table) == PHOTOGRAPHS
+
+
+def test_what_cannot_be_read_has_an_error_and_no_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = b"the bytes that are damaged"
+    archive = in_zip(tmp_path, {"good.jpg": b"good", "damaged.jpg": content, "large.jpg": bytes(100)})
+    archive.write_bytes(archive.read_bytes().replace(content, content.upper(), 1))
+    folder = in_folder(tmp_path, {"good.jpg": b"good", "large.jpg": bytes(100)})
+    monkeypatch.setattr(photographs_module, "MAX_BYTES", 99)
+    names = {
+        "good.jpg": "",
+        "damaged.jpg": "CRC",
+        "large.jpg": "100 bytes are more than 99",
+        "missing.jpg": "cannot be read",
+        "": "cannot be read",
+    }
+    rows = [(number, "zip", name) for number, name in enumerate(names)]
+    rows += [(number + 10, "folder", name) for number, name in enumerate(names) if name != "damaged.jpg"]
+    table = read_photographs(listed(*rows), {"zip": archive, "folder": folder})
+    assert dtypes(table) == PHOTOGRAPHS
+    assert len(table) == len(rows)
+    for row in table.itertuples():
+        if row.file_name == "good.jpg":
+            assert (row.bytes, row.digest, row.error) == (4, hashlib.sha256(b"good").hexdigest(), "")
+        else:
+            assert (row.bytes, row.digest) == (0, "")
+            assert names[row.file_name] in row.error
+
+
+def test_an_empty_file_can_be_read(tmp_path: Path) -> None:
+    table = read_photographs(listed((1, "a", "empty.jpg")), {"a": in_zip(tmp_path, {"empty.jpg": b""})})
+    assert table.loc[0, ["bytes", "digest", "error"]].tolist() == [0, hashlib.sha256(b"").hexdigest(), ""]
+
+
+def test_no_photographs_give_an_empty_table(tmp_path: Path) -> None:
+    table = read_photographs(listed(), {"a": in_zip(tmp_path, {})})
+    assert len(table) == 0
+    assert dtypes(table) == PHOTOGRAPHS
+
+
+def test_an_archive_that_is_no_archive_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"nowhere\.zip"):
+        read_photographs(listed((1, "a", "1.jpg")), {"a": tmp_path / "nowhere.zip"})
