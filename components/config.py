@@ -1,12 +1,6 @@
-"""A profile: everything that decides what a run produces, validated once and frozen.
+"""A profile: everything that decides what a run produces, validated once and frozen. See `components.profile`."""
 
-A profile is a TOML file. Values are replaced, in this order, by the environment and by `--set section.key=value`.
-"""
-
-import tomllib
-from collections.abc import Mapping
-from difflib import get_close_matches
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -15,11 +9,9 @@ from pydantic import (
     Field,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
 
-from components.errors import ConfigurationError
 from data_contracts.limits import Limits
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -219,67 +211,3 @@ class Profile(Section):
     runtime: RuntimeConfig = RuntimeConfig()
     limits: Limits = Limits()
     """Thresholds of the data contracts."""
-
-
-def load_profile(path: Path, overrides: Mapping[str, str]) -> Profile:
-    """The profile in the TOML file `path`, with `overrides` (`section.key` → value as text) applied.
-
-    Raises `ConfigurationError` naming every key that is unknown (with its nearest match) or has a bad value.
-    """
-    try:
-        data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"cannot read the profile {path}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"the profile {path} is not valid TOML: {error}") from error
-    data.setdefault("name", path.stem)
-    for key, text in overrides.items():
-        _set(data, key, text)
-    try:
-        return Profile.model_validate(data)
-    except ValidationError as error:
-        lines = [_explain(entry["loc"], entry["type"], entry["msg"]) for entry in error.errors()]
-        raise ConfigurationError(f"profile {path}:\n" + "\n".join(f"  {line}" for line in lines)) from error
-
-
-def _set(data: dict[str, Any], key: str, text: str) -> None:
-    *sections, last = key.split(".")
-    for section in sections:
-        data = data.setdefault(section, {})
-        if not isinstance(data, dict):
-            raise ConfigurationError(f"cannot set {key}: {section} is a value, not a section")
-    data[last] = _typed(key, text)
-
-
-def _typed(key: str, text: str) -> Any:
-    """Lists and tables are read as TOML; everything else stays text, which the field's own type converts."""
-    if not text.startswith(("[", "{")):
-        return text
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"cannot set {key}: {text!r} is not valid TOML: {error}") from error
-
-
-def _explain(location: tuple[int | str, ...], kind: str, message: str) -> str:
-    where = ".".join(map(str, location))
-    if kind != "extra_forbidden":
-        return f"{where or 'profile'}: {message.removeprefix('Value error, ')}"
-    known = _keys_at(location[:-1])
-    near = get_close_matches(str(location[-1]), known, n=1)
-    return f"{where}: unknown key; " + (f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}")
-
-
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    section: type[BaseModel] = Profile
-    for part in location:
-        # A source's own name, between `sources` and its keys, is no section.
-        field = section.model_fields.get(str(part))
-        section = (field and _section_in(field.annotation)) or section
-    return list(section.model_fields)
-
-
-def _section_in(annotation: Any) -> type[BaseModel] | None:
-    """The section that an annotation such as `X`, `X | None` or `dict[str, X]` speaks of."""
-    options = (annotation, *get_args(annotation))
-    return next((option for option in options if isinstance(option, type) and issubclass(option, BaseModel)), None)

@@ -160,7 +160,7 @@ def _fail(error: BaseException, message: str, code: int, debug: bool) -> None:
 
 
 def _load_profile(name: str, changes: list[str] | None) -> "Profile":
-    from components.config import load_profile
+    from components.profile import load_profile
     from flows.settings import profile_overrides
 
     path = Path(name)

@@ -1,20 +1,23 @@
 """The scoring flow: a batch of images captioned by a registered model."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from prefect import flow
 from pydantic import PositiveInt
 
+from components.artifacts import Artifact, Stage
 from components.config import Section
-from components.registry import tracking
+from components.encoder.pool import EmbeddingPool, EncoderCard
+from components.registry import models, tracking
 from components.registry.captioner import Search
-from components.registry.models import RegisteredModel, describe
-from components.scoring.score import prepare_folder, read_predictions
+from components.registry.models import RegisteredModel
+from components.scoring import inputs, score
 from data_contracts.limits import Limits
 from data_contracts.report import RuleResult
-from flows import checks, tasks
+from flows import checks
 from flows.settings import settings
+from flows.tasks import make, task
 
 
 class ScoringRequest(Section):
@@ -46,17 +49,43 @@ class ScoringResult:
 @flow(name="score-images")
 def score_images(request: ScoringRequest) -> ScoringResult:
     """One row an image in `predictions.parquet`; an image that cannot be read is a quarantined row."""
-    prepare_folder(request.out)
+    score.prepare_folder(request.out)
     tracking.connect(settings().mlflow, settings().model_files)
-    model = describe(request.model)
+    model = models.describe(request.model)
     search = Search("beam", beam=request.beam) if request.beam > 1 else Search()
     params = {**request.model_dump(mode="json"), "model": model.uri}
     with tracking.tracked_run(f"score {model.name} {model.version}", params) as run:
-        scoring = tasks.caption_images(request.images, model, search)
+        scoring = caption_images(request.images, model, search)
         check = checks.check_scoring(scoring, request.images, request.limits, run)
-        predictions = tasks.publish_predictions(scoring, request.out, run)
-    rows = read_predictions(predictions.parent)
+        predictions = publish_predictions(scoring, request.out, run)
+    rows = score.read_predictions(predictions.parent)
     bad = rows[rows["status"] == "quarantined"]
     quarantined = tuple(zip(bad["uri"], bad["error"], strict=True))
     warnings = checks.read_report(check).warnings
     return ScoringResult(run, model, predictions, len(rows) - len(bad), quarantined, warnings)
+
+
+@task(tags=["gpu"])
+def caption_images(images: Path, model: RegisteredModel, search: Search) -> Artifact:
+    """A registered model's captions of every image given; the same images and model are captioned once."""
+    names = inputs.list_images(images)
+
+    def work(folder: Path) -> int:
+        captioner = models.load_captioner(model.uri)
+        pool = EmbeddingPool.of(settings().embeddings, EncoderCard(**captioner.card["encoder"]))
+        predictions = score.caption_images(images, names, captioner, search, model.version, pool)
+        score.write_predictions(predictions, folder)
+        return len(predictions)
+
+    code = ["components.scoring.inputs", "components.scoring.score"]
+    given = [str(images), inputs.fingerprint(images, names), model.uri, settings().mlflow]
+    return make(Stage("scoring", asdict(search), inputs=given, sources=code), work)
+
+
+@task
+def publish_predictions(scoring: Artifact, out: Path, run_id: str) -> Path:
+    """Hands the predictions over: whole in `out`, or not at all; with the counts in the MLflow run."""
+    predictions = score.read_predictions(scoring.path)
+    counts = {status: int((predictions["status"] == status).sum()) for status in ("ok", "quarantined")}
+    tracking.log_metrics(run_id, {"images": len(predictions), **counts})
+    return score.write_predictions(predictions, out)

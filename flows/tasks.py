@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from components.config import Profile
 from components.dataset import captions as caption_table
 from components.dataset import sources
 from components.encoder.photographs import PHOTOGRAPHS_FILE, read_photographs
-from components.encoder.pool import EmbeddingPool, EncoderCard
 from components.encoder.registry import load_network
 from components.encoder.store import EmbeddingStore
 from components.errors import ConfigurationError
@@ -246,33 +244,3 @@ def register_model(package: Artifact, evaluation: Artifact, profile: Profile, ru
     """The package as a version of the registered model, with its scores and its gallery in the MLflow run."""
     metrics = log_evaluation(evaluation, run_id)
     return models.register(package.path, package.digest, profile.registry.model_name, run_id, metrics)
-
-
-@task(tags=["gpu"])
-def caption_images(images: Path, model: models.RegisteredModel, search: Search) -> Artifact:
-    """A registered model's captions of every image given; the same images and model are captioned once."""
-    from components.scoring import inputs, score
-
-    names = inputs.list_images(images)
-
-    def work(folder: Path) -> int:
-        captioner = models.load_captioner(model.uri)
-        pool = EmbeddingPool.of(settings().embeddings, EncoderCard(**captioner.card["encoder"]))
-        predictions = score.caption_images(images, names, captioner, search, model.version, pool)
-        score.write_predictions(predictions, folder)
-        return len(predictions)
-
-    code = ["components.scoring.inputs", "components.scoring.score"]
-    given = [str(images), inputs.fingerprint(images, names), model.uri, settings().mlflow]
-    return make(Stage("scoring", asdict(search), inputs=given, sources=code), work)
-
-
-@task
-def publish_predictions(scoring: Artifact, out: Path, run_id: str) -> Path:
-    """Hands the predictions over: whole in `out`, or not at all; with the counts in the MLflow run."""
-    from components.scoring.score import read_predictions, write_predictions
-
-    predictions = read_predictions(scoring.path)
-    counts = {status: int((predictions["status"] == status).sum()) for status in ("ok", "quarantined")}
-    tracking.log_metrics(run_id, {"images": len(predictions), **counts})
-    return write_predictions(predictions, out)

@@ -7,9 +7,9 @@ from zipfile import ZipFile
 
 import pytest
 
-from components.config import load_profile
 from components.dataset.captions import read_caption_table, write_caption_table
 from components.dataset.sources import locate_sources, locate_split_file, obtain_sources
+from components.profile import load_profile
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "your-data.md").read_text(encoding="utf-8")
 EXAMPLES = {title: text for title, text in re.findall(r"^## (.*)\n((?:(?!^#).*\n)*)", GUIDE, re.M) if "```toml" in text}

@@ -5,7 +5,7 @@ from unittest import mock
 import pytest
 
 from components.artifacts import Artifact
-from components.config import load_profile
+from components.profile import load_profile
 from flows.settings import settings
 from flows.tasks import build_caption_table, fetch_dataset
 

@@ -7,7 +7,7 @@ from unittest import mock
 
 import pytest
 
-from components.config import load_profile
+from components.profile import load_profile
 from flows.cli import PROFILES
 from flows.settings import prepare_environment, profile_overrides, settings
 

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from components.config import Profile, load_profile
+from components.config import Profile
 from components.errors import ConfigurationError
+from components.profile import load_profile
 
 PROFILES = Path(__file__).parents[2] / "flows" / "profiles"
 DEMO = PROFILES / "demo.toml"

@@ -1,0 +1,79 @@
+"""Reading a profile: a TOML file, with values replaced by the environment and then by `--set section.key=value`.
+
+Every mistake is named, with the nearest key that is known.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from components.config import Profile
+from components.errors import ConfigurationError
+
+
+def load_profile(path: Path, overrides: Mapping[str, str]) -> Profile:
+    """The profile in the TOML file `path`, with `overrides` (`section.key` → value as text) applied.
+
+    Raises `ConfigurationError` naming every key that is unknown (with its nearest match) or has a bad value.
+    """
+    try:
+        data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"cannot read the profile {path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"the profile {path} is not valid TOML: {error}") from error
+    data.setdefault("name", path.stem)
+    for key, text in overrides.items():
+        _set(data, key, text)
+    try:
+        return Profile.model_validate(data)
+    except ValidationError as error:
+        lines = [_explain(entry["loc"], entry["type"], entry["msg"]) for entry in error.errors()]
+        raise ConfigurationError(f"profile {path}:\n" + "\n".join(f"  {line}" for line in lines)) from error
+
+
+def _set(data: dict[str, Any], key: str, text: str) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        data = data.setdefault(section, {})
+        if not isinstance(data, dict):
+            raise ConfigurationError(f"cannot set {key}: {section} is a value, not a section")
+    data[last] = _typed(key, text)
+
+
+def _typed(key: str, text: str) -> Any:
+    """Lists and tables are read as TOML; everything else stays text, which the field's own type converts."""
+    if not text.startswith(("[", "{")):
+        return text
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"cannot set {key}: {text!r} is not valid TOML: {error}") from error
+
+
+def _explain(location: tuple[int | str, ...], kind: str, message: str) -> str:
+    where = ".".join(map(str, location))
+    if kind != "extra_forbidden":
+        return f"{where or 'profile'}: {message.removeprefix('Value error, ')}"
+    known = _keys_at(location[:-1])
+    near = get_close_matches(str(location[-1]), known, n=1)
+    return f"{where}: unknown key; " + (f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}")
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    section: type[BaseModel] = Profile
+    for part in location:
+        # A source's own name, between `sources` and its keys, is no section.
+        field = section.model_fields.get(str(part))
+        section = (field and _section_in(field.annotation)) or section
+    return list(section.model_fields)
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """The section that an annotation such as `X`, `X | None` or `dict[str, X]` speaks of."""
+    options = (annotation, *get_args(annotation))
+    return next((option for option in options if isinstance(option, type) and issubclass(option, BaseModel)), None)
