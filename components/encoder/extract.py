@@ -164,8 +164,10 @@ def _batches(shards: Iterable[Shard], decoded: Iterator[np.ndarray | Exception |
                 yield _Batch(shard.name, tuple(good), np.stack(list(good.values())), {}, last=False)
                 good = {}
         if bad:
-            digest, why = next(iter(bad.items()))
-            log.warning("%d photographs of a shard cannot be decoded, such as %s: %s", len(bad), digest[:12], why)
+            first = next(photograph for photograph in shard.photographs if photograph.digest in bad)
+            log.warning(
+                "%d photographs cannot be decoded, such as %s: %s", len(bad), first.file_name, bad[first.digest]
+            )
         pixels = np.stack(list(good.values())) if good else np.empty(0, np.uint8)
         yield _Batch(shard.name, tuple(good), pixels, bad, last=True)
 

@@ -35,7 +35,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 _DAMAGED = (
     # What Pillow's format readers raise on files that are damaged or too large.
     *(OSError, ValueError, SyntaxError, EOFError, LookupError, OverflowError, RuntimeError, TypeError),
-    *(struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning),
+    *(struct.error, zlib.error, Image.DecompressionBombWarning),
 )
 
 
@@ -99,6 +99,8 @@ def _decode(data: bytes) -> Image.Image:
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
             return _to_rgb(image)
+    except Image.DecompressionBombError as error:
+        raise BadImageError(f"it claims more than {MAX_PIXELS:,} pixels") from error
     except UnidentifiedImageError as error:
         raise BadImageError("not an image of a known format") from error
     except _DAMAGED as error:
