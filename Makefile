@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench bench-extract bench-scaling faults clean lock
+.PHONY: demo test lint bench bench-extract bench-scaling docs faults clean lock
 
 demo: .venv/ready
 	$(BIN)/captioning train --profile demo
@@ -24,6 +24,10 @@ bench-extract: .venv/ready
 
 bench-scaling: .venv/ready
 	$(BIN)/python -m tests.benchmarks.scaling
+
+# The page of all data contracts, written from the suites.
+docs: .venv/ready
+	$(BIN)/python -m data_contracts.document > docs/contracts.md
 
 # What survives being killed at random moments; `make test` has a short form of it.
 faults: .venv/ready

@@ -26,12 +26,18 @@ def check(
 
 
 def caption_facts(captions: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
-    """One row a caption: its ids and text, visible `characters`, `words` (null without characters), `listed` image."""
-    characters = captions["caption"].str.strip().str.len()
+    """One row a caption: its ids and text, visible `characters`, `words` and `letter_share` (null without
+    characters), `listed` image, `repeated` (its image has the same words from another caption).
+    """
+    visible = captions["caption"].str.replace(r"\s", "", regex=True)
+    characters = visible.str.len()
+    letters = visible.str.count(r"[^\W\d_]")
     return captions[["caption_id", "image_id", "caption"]].assign(
         characters=characters,
         words=captions["tokens"].str.count(r"\S+").astype("float64").where(characters > 0),
+        letter_share=letters / characters.where(characters > 0),
         listed=captions["image_id"].isin(images["image_id"]),
+        repeated=captions.duplicated(["image_id", "split", "tokens"]) & (characters > 0),
     )
 
 
@@ -70,6 +76,11 @@ def caption_suite(limits: Limits) -> Suite:
         warning("caption-length", between("words", high=limits.max_caption_words),
                 f"at most {limits.max_caption_words} words",
                 remedy="Read these captions, shorten them or raise limits.max_caption_words."),
+        warning("caption-in-letters", between("letter_share", low=limits.min_letter_share),
+                f"letters for at least {limits.min_letter_share:g} of a caption's characters",
+                remedy="Are these captions sentences, or numbers, addresses and markup?"),
+        warning("caption-once", holds("repeated", False), "no caption of an image twice",
+                remedy="Take the copies out of the captions file: a copy is no second reference."),
         critical("caption-id-unique", unique("caption_id"), "an id of its own for each caption",
                  remedy="Renumber the annotations, or look for a captions file that is read twice."),
         critical("caption-of-listed-image", holds("listed", True), "every caption's image among the images",

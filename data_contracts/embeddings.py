@@ -40,7 +40,7 @@ def check(
     names = ["fingerprint", "expected_fingerprint", "repeated_share"]
     store = pd.DataFrame([(fingerprint, expected_fingerprint, repeated)], columns=names)
     reports = [
-        validate("embeddings", found, vector_suite(), ids=("image_id", "shard", "row")),
+        validate("embeddings", found, vector_suite(limits), ids=("image_id", "shard", "row")),
         validate("images", embedded, image_suite(), ids=("image_id", "archive", "file_name", "reason")),
         validate("splits", split_facts(quarantine, images), split_suite(limits), ids=("split",)),
         validate("store", store, store_suite(limits), ids=("fingerprint",)),
@@ -50,7 +50,8 @@ def check(
 
 def vector_facts(index: pd.DataFrame, vectors: Shards, dimension: int) -> pd.DataFrame:
     """One row an index entry: its place, `own_row` (a vector is there and of no earlier entry's content), `dimension`
-    (null without a vector), `expected_dimension`, `finite`, `constant` and `repeats_another`.
+    (null without a vector), `expected_dimension`, `finite`, `constant`, `norm_ratio` (of its length to the median, or
+    the other way round) and `repeats_another`.
     """
     shards = [_shard_facts(shard, np.asarray(rows)) for shard, rows in vectors]
     stored = pd.concat(shards or [_shard_facts(0, np.empty((0, dimension)))], ignore_index=True)
@@ -63,6 +64,7 @@ def vector_facts(index: pd.DataFrame, vectors: Shards, dimension: int) -> pd.Dat
         expected_dimension=dimension,
         finite=facts["finite"].ne(False),
         constant=facts["constant"].eq(True),
+        norm_ratio=_ratio(facts["norm"] / facts["norm"].median()),
         repeats_another=facts["vector"].notna() & facts["vector"].duplicated(),
     )
 
@@ -74,9 +76,14 @@ def _shard_facts(shard: int, rows: np.ndarray) -> pd.DataFrame:
         "row": np.arange(len(rows)),
         "dimension": rows.shape[1],
         "finite": finite,
+        "norm": np.where(finite & rows.any(axis=1), np.linalg.norm(rows.astype(np.float32), axis=1), np.nan),
         "constant": finite & (rows == rows[:, :1]).all(axis=1),
         "vector": np.array([hash(row.tobytes()) for row in rows], np.int64),
     })  # fmt: skip
+
+
+def _ratio(quotient: "pd.Series[float]") -> "pd.Series[float]":
+    return quotient.where(quotient >= 1, 1 / quotient)
 
 
 def image_facts(index: pd.DataFrame, quarantine: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
@@ -104,7 +111,7 @@ def split_facts(quarantine: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
     return quarantined.groupby(images["split"]).mean().rename("quarantined_share").reset_index()
 
 
-def vector_suite() -> Suite:
+def vector_suite(limits: Limits) -> Suite:
     """The rules about single vectors."""
     return suite("embeddings", [
         critical("vector-stored", holds("own_row", True), "a stored vector for every image, and no other image's",
@@ -115,6 +122,9 @@ def vector_suite() -> Suite:
                  remedy=f"{AGAIN}; if they fail once more, look at the encoder's precision."),
         critical("vector-not-constant", holds("constant", False), "values that differ",
                  remedy=f"{AGAIN}: the encoder ran without its weights, or the shard was never written."),
+        warning("vector-length-usual", between("norm_ratio", high=limits.max_norm_ratio),
+                f"a length within {limits.max_norm_ratio:g} times the median, up or down",
+                remedy="Look at these photographs: are they blank, or no photographs at all?"),
     ])  # fmt: skip
 
 

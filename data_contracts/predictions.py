@@ -14,6 +14,16 @@ from data_contracts.report import ContractReport
 from data_contracts.runner import Suite, between, check_columns, critical, holds, suite, validate, warning
 from data_contracts.schema import PREDICTIONS, SPECIALS
 
+FUNCTION_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        """a an the and or but of in on at by to from for with without into onto over under near next between behind
+        beside above below through across around against along up down off out as is are was were be being been has
+        have had that which who while his her its their this these those very""",
+    )
+)
+"""English words that no caption should end in."""
+
 JUDGED = ("image_id", "caption", "logprob", "status", "error")
 
 
@@ -28,19 +38,20 @@ def check(predictions: pd.DataFrame, expected_ids: Iterable[int] | Iterable[str]
     columns = check_columns("predictions", {"predictions": (predictions, schema)}, nullable=("logprob",))
     if not columns.passed:
         return columns
-    alike = caption_facts(predictions, limits.min_captions_to_judge_repeats)
+    alike = caption_facts(predictions, limits.min_captions_to_judge)
     names = [name for name in ("image_id", "uri") if name in predictions]
     reports = [
-        validate("predictions", row_facts(predictions), row_suite(), ids=names),
+        validate("predictions", row_facts(predictions), row_suite(limits), ids=names),
         validate("images", image_facts(predictions, expected_ids), image_suite(), ids=("image_id",)),
-        validate("captions", alike, caption_suite(limits), ids=("most_frequent",)),
+        validate("captions", alike, caption_suite(limits), ids=("most_frequent", "most_frequent_end")),
     ]
     return ContractReport.join("predictions", [columns, *reports])
 
 
 def row_facts(predictions: pd.DataFrame) -> pd.DataFrame:
     """The rows with `caption_characters` (null unless ok), `error_characters` (null unless quarantined),
-    `special` (a special word is in the caption) and `logprob_bad` (ok, yet positive or not finite).
+    `words` (of a caption with characters), `special` (a special word is in the caption) and `logprob_bad` (ok, yet
+    positive or not finite).
     """
     ok, quarantined = predictions["status"] == "ok", predictions["status"] == "quarantined"
     characters = predictions[["caption", "error"]].apply(lambda text: text.str.strip().str.len())
@@ -48,6 +59,7 @@ def row_facts(predictions: pd.DataFrame) -> pd.DataFrame:
     valid = np.isfinite(predictions["logprob"]) & (predictions["logprob"] <= 0)
     return predictions.assign(
         caption_characters=characters["caption"].where(ok),
+        words=predictions["caption"].str.count(r"\S+").where(ok & (characters["caption"] > 0)),
         error_characters=characters["error"].where(quarantined),
         special=predictions["caption"].str.contains(pattern),
         logprob_bad=ok & ~valid,
@@ -66,16 +78,28 @@ def image_facts(predictions: pd.DataFrame, expected_ids: Iterable[int] | Iterabl
 
 
 def caption_facts(predictions: pd.DataFrame, judged_from: int) -> pd.DataFrame:
-    """One row: the `most_frequent` caption and its `share`, null among fewer than `judged_from` captions."""
+    """One row: the `most_frequent` caption and its `share`, the `distinct_share` of the captions, the `dangling_share`
+    that ends in a function word and the `most_frequent_end` of those; null among fewer than `judged_from` captions.
+    """
     captions = predictions.loc[predictions["status"] == "ok", "caption"]
     counts = captions.value_counts()
-    judged = len(counts) > 0 and len(captions) >= judged_from
-    most, share = (counts.index[0], counts.iloc[0] / len(captions)) if judged else ("", np.nan)
-    return pd.DataFrame({"most_frequent": [most], "share": [share]})
+    if not len(counts) or len(captions) < judged_from:
+        nothing = {"share": np.nan, "distinct_share": np.nan, "dangling_share": np.nan}
+        return pd.DataFrame([{"most_frequent": "", "most_frequent_end": "", **nothing}])
+    ends = captions.str.split().str[-1]
+    dangling = ends[ends.isin(FUNCTION_WORDS)].value_counts()
+    return pd.DataFrame([{
+        "most_frequent": counts.index[0],
+        "most_frequent_end": dangling.index[0] if len(dangling) else "",
+        "share": counts.iloc[0] / len(captions),
+        "distinct_share": len(counts) / len(captions),
+        "dangling_share": dangling.sum() / len(captions),
+    }])  # fmt: skip
 
 
-def row_suite() -> Suite:
+def row_suite(limits: Limits) -> Suite:
     """The rules about single rows."""
+    low, high = limits.min_caption_words, limits.max_caption_words
     model = "Do not use or promote this model: its decoding is at fault."
     scoring = "The program that wrote this table is at fault: report these rows with its log."
     return suite("predictions", [
@@ -85,6 +109,8 @@ def row_suite() -> Suite:
         critical("no-special-words", holds("special", False), f"no {', '.join(SPECIALS)} in captions", remedy=model),
         critical("logprob-valid", holds("logprob_bad", False),
                  "a finite log probability of at most 0 for every caption", remedy=model),
+        warning("caption-length", between("words", low, high), f"{low} to {high} words",
+                remedy="Look at these captions with their images: shorter or longer ones say little."),
         critical("error-given", between("error_characters", low=1), "a reason for every quarantined image",
                  remedy=scoring),
     ])  # fmt: skip
@@ -103,9 +129,15 @@ def image_suite() -> Suite:
 
 
 def caption_suite(limits: Limits) -> Suite:
-    """The rule about all captions together."""
+    """The rules about all captions together."""
     share = limits.max_repeated_caption_share
     return suite("captions", [
         warning("captions-differ", between("share", high=share), f"at most {share:g} of the captions alike",
                 remedy="Unless the images are alike, the decoder ignores them: train on or roll back."),
+        warning("captions-diverse", between("distinct_share", low=limits.min_distinct_captions),
+                f"at least {limits.min_distinct_captions:g} of the captions different",
+                remedy="Unless the images are alike, the decoder knows few phrases: train on or roll back."),
+        warning("captions-end-well", between("dangling_share", high=limits.max_dangling_share),
+                f"at most {limits.max_dangling_share:g} of the captions ending in a word such as `a` or `with`",
+                remedy="Raise decoder.max_length if captions are cut; else mix more cross-entropy into the training."),
     ])  # fmt: skip

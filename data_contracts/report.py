@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal, Self
 
 Severity = Literal["critical", "warning"]
@@ -78,6 +79,14 @@ class ContractReport:
         ]
         table = "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
         return f"### {_escape(self.table)}: {verdict}\n\n{self.rows:,} rows; {counts}\n\n{table}\n"
+
+
+def to_html(reports: Sequence[ContractReport], title: str) -> str:
+    """One page of these reports that needs nothing else. Texts from data are shown as text."""
+    from jinja2 import Environment, FileSystemLoader
+
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    return environment.get_template("page.html.j2").render(reports=reports, title=title)
 
 
 class ContractViolation(Exception):  # noqa: N818 (the domain's word)

@@ -30,6 +30,7 @@ def great_expectations() -> Any:
         logger.setLevel(logging.WARNING)  # it logs hundreds of lines at INFO while it is imported
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", ImportWarning)  # of optional libraries of other packages
         import great_expectations as gx
         import great_expectations.expectations
     return gx

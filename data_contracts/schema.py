@@ -56,8 +56,18 @@ QUARANTINE: Final[Columns] = {
     "file_name": "str",
     "digest": "str",  # as in PHOTOGRAPHS
     "reason": "str",
+    "remedy": "str",  # what to do
 }
 """One row a photograph that could not be read."""
+
+DRIFT: Final[Columns] = {
+    "images": "int64",
+    "embedding_shift": "float64",  # of the mean from training's, in standard deviations (root mean square)
+    "outlier_share": "float64",  # of the embeddings, farther from training's mean than 99 % of its own
+    "caption_words": "float64",  # in a caption, on average
+    "training_caption_words": "float64",
+}
+"""One row: what a scoring run was given, beside what its model was trained on."""
 
 PREDICTIONS: Final[Columns] = {
     "image_id": "str",  # the content's SHA-256

@@ -47,18 +47,20 @@ def word_facts(vocabulary: pd.DataFrame) -> pd.DataFrame:
 
 def coverage_facts(vocabulary: pd.DataFrame, captions: pd.DataFrame, train_split: str) -> pd.DataFrame:
     """One row a split: `unknown_in_training` or `unknown_elsewhere` (share of its words that the vocabulary
-    lacks; the other one is null), and the `most_frequent_unknown` words.
+    lacks; the other one is null), the `known_captions` (share without an unknown word), the `most_frequent_unknown`.
     """
     known = set(vocabulary["word"]) - set(SPECIALS)
     facts = []
     for split, tokens in captions.groupby("split", sort=False)["tokens"]:
-        counts = Counter(word for caption in tokens for word in caption.split())
+        captions_words = [caption.split() for caption in tokens]
+        counts = Counter(word for words in captions_words for word in words)
         unknown = Counter({word: count for word, count in counts.items() if word not in known})
         rate = unknown.total() / max(1, counts.total())
         rates = (rate, np.nan) if split == train_split else (np.nan, rate)
-        facts.append((split, *rates, " ".join(word for word, _ in unknown.most_common(3))))
-    names = ["split", "unknown_in_training", "unknown_elsewhere", "most_frequent_unknown"]
-    return pd.DataFrame(facts, columns=names).astype(dict.fromkeys(names[1:3], "float64"))
+        whole = sum(known.issuperset(words) for words in captions_words) / max(1, len(captions_words))
+        facts.append((split, *rates, whole, " ".join(word for word, _ in unknown.most_common(3))))
+    names = ["split", "unknown_in_training", "unknown_elsewhere", "known_captions", "most_frequent_unknown"]
+    return pd.DataFrame(facts, columns=names).astype(dict.fromkeys(names[1:4], "float64"))
 
 
 def word_suite(limits: Limits) -> Suite:
@@ -88,4 +90,7 @@ def coverage_suite(limits: Limits) -> Suite:
                  remedy="Use more captions, lower vocabulary.min_count, or raise limits.max_unknown_rate."),
         warning("other-words-known", between("unknown_elsewhere", high=rate), expected,
                 remedy="Do these captions belong to the training captions' language and subject?"),
+        warning("captions-known", between("known_captions", low=limits.min_known_captions),
+                f"at least {limits.min_known_captions:g} of the captions without an unknown word",
+                remedy="Lower vocabulary.min_count, or look at the most frequent unknown words: are they misspelt?"),
     ])  # fmt: skip

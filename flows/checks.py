@@ -1,23 +1,27 @@
 """The tasks that hold the flow to its data contracts: judged before anything expensive, shown in Prefect and MLflow."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from prefect.artifacts import create_markdown_artifact
+import pandas as pd
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from components.artifacts import Artifact, Stage
 from components.config import Profile
 from components.dataset import captions as caption_table
+from components.encoder.photographs import PHOTOGRAPHS_FILE
 from components.encoder.registry import describe_encoder
 from components.encoder.store import EmbeddingStore
 from components.registry import tracking
 from components.vocabulary.vocabulary import Vocabulary
 from data_contracts.limits import Limits
-from data_contracts.report import ContractReport, ContractViolation
+from data_contracts.report import ContractReport, ContractViolation, to_html
 from flows.tasks import VOCABULARY_FILE, make, task
 
 REPORT_FILE = "report.json"
+SHOWN = 100
+"""Rows of the quarantine that Prefect shows."""
 
 
 @task
@@ -50,6 +54,42 @@ def check_vocabulary(vocabulary: Artifact, captions: Artifact, profile: Profile,
 
 
 @task
+def check_images(photographs: Artifact, captions: Artifact, profile: Profile, run_id: str) -> Artifact:
+    """Halts the flow before the embeddings when photographs are missing, or one is in two splits."""
+
+    def judge() -> ContractReport:
+        from data_contracts.images import check
+
+        images, _ = caption_table.read_caption_table(captions.path)
+        return check(pd.read_parquet(photographs.path / PHOTOGRAPHS_FILE), images, profile.limits)
+
+    return _check("images", [photographs, captions], profile.limits, judge, run_id)
+
+
+@task
+def check_training_set(
+    captions: Artifact, vocabulary: Artifact, embeddings: Artifact, profile: Profile, run_id: str
+) -> Artifact:
+    """Halts the flow before the training when too many captions have no image or nothing to learn from."""
+    max_length = profile.decoder.max_length
+
+    def judge() -> ContractReport:
+        from data_contracts.training_set import check
+
+        _, table = caption_table.read_caption_table(captions.path)
+        words = Vocabulary.load(vocabulary.path / VOCABULARY_FILE).to_frame()
+        index = EmbeddingStore.open(embeddings.path).index
+        splits = {
+            "train_split": profile.dataset.train_split,
+            "validation_split": profile.dataset.validation_split,
+        }
+        return check(table, words, index, profile.limits, max_length=max_length, **splits)
+
+    data = [captions, vocabulary, embeddings]
+    return _check("training_set", data, profile.limits, judge, run_id, inputs=[f"max_length={max_length}"])
+
+
+@task
 def check_embeddings(embeddings: Artifact, captions: Artifact, profile: Profile, run_id: str) -> Artifact:
     """Halts the flow when images lack an embedding or embeddings are unusable."""
 
@@ -57,7 +97,7 @@ def check_embeddings(embeddings: Artifact, captions: Artifact, profile: Profile,
         from data_contracts.embeddings import check
 
         images, _ = caption_table.read_caption_table(captions.path)
-        store, encoder = EmbeddingStore.open(embeddings.path), describe_encoder(profile.encoder)
+        encoder = describe_encoder(profile.encoder)
         return check(
             store.index,
             store.quarantine,
@@ -69,6 +109,8 @@ def check_embeddings(embeddings: Artifact, captions: Artifact, profile: Profile,
             limits=profile.limits,
         )
 
+    store = EmbeddingStore.open(embeddings.path)
+    publish_quarantine(store.quarantine, run_id)
     return _check("embeddings", [embeddings, captions], profile.limits, judge, run_id)
 
 
@@ -106,8 +148,26 @@ def check_scoring(scoring: Artifact, images: Path, limits: Limits, run_id: str) 
     return _check("predictions", [scoring], limits, judge, run_id)
 
 
+@task
+def check_drift(scoring: Artifact, limits: Limits, run_id: str) -> Artifact:
+    """Says how far a scoring run's images lie from what its model was trained on; never halts the flow."""
+
+    def judge() -> ContractReport:
+        from components.scoring.score import DRIFT_FILE
+        from data_contracts.drift import check
+
+        return check(pd.read_parquet(scoring.path / DRIFT_FILE), limits)
+
+    return _check("drift", [scoring], limits, judge, run_id)
+
+
 def _check(
-    table: str, data: list[Artifact], limits: Limits, judge: Callable[[], ContractReport], run_id: str
+    table: str,
+    data: list[Artifact],
+    limits: Limits,
+    judge: Callable[[], ContractReport],
+    run_id: str,
+    inputs: Sequence[str] = (),
 ) -> Artifact:
     """A contract as a stage: judged once for the same data and limits, published in every run."""
 
@@ -120,9 +180,10 @@ def _check(
 
     code = [f"data_contracts.{table}", "data_contracts.runner", "data_contracts.report"]
     try:
-        artifact = make(Stage(f"check-{table}", limits, data, sources=code), work)
+        artifact = make(Stage(f"check-{table}", limits, data, inputs=inputs, sources=code), work)
     except ContractViolation as violation:
         publish_report(violation.report, run_id)
+        publish_page([violation.report], run_id)
         raise
     publish_report(read_report(artifact), run_id)
     return artifact
@@ -135,5 +196,18 @@ def read_report(check: Artifact) -> ContractReport:
 
 def publish_report(report: ContractReport, run_id: str) -> None:
     """Shows a contract's report in Prefect and keeps it with the MLflow run."""
-    create_markdown_artifact(report.to_markdown(), key=f"contract-{report.table}")
+    create_markdown_artifact(report.to_markdown(), key=f"contract-{report.table.replace(' ', '-')}")
     tracking.log_dict(run_id, report.to_json(), f"contracts/{report.table}.json")
+
+
+def publish_page(reports: Sequence[ContractReport], run_id: str) -> None:
+    """Keeps one page of these reports with the MLflow run."""
+    tracking.log_text(run_id, to_html(reports, "Data contracts"), "contracts/contracts.html")
+
+
+def publish_quarantine(quarantine: pd.DataFrame, run_id: str) -> None:
+    """Shows what could not be read in Prefect (the first rows), and keeps all of it with the MLflow run."""
+    if len(quarantine):
+        rows = quarantine.astype(str).head(SHOWN).to_dict("records")
+        create_table_artifact(rows, key="quarantine", description=f"{len(quarantine):,} photographs to replace")
+        tracking.log_text(run_id, quarantine.to_csv(index=False), "quarantine.csv")

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 PROFILES = Path(__file__).parent / "profiles"
 CHAMPION = "models:/captioner@champion"
+BROKEN = 3
+"""Exit code of a command that found a contract broken."""
 QUARANTINED = 4
 """Exit code of a command that did its work but could not read some of its inputs."""
 
@@ -72,6 +74,31 @@ def train(profile: ProfileOption, changes: SetOption = None, as_json: JsonOption
         show.log_profile(chosen)
         result = train_captioner(chosen)
     show.training(result, as_json)
+
+
+@app.command()
+def check(
+    profile: ProfileOption,
+    only: Annotated[
+        str,
+        typer.Option("--only", help="Tables, by commas: captions, vocabulary, images, embeddings, training_set."),
+    ] = "captions,vocabulary,images",
+    changes: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge a data set by its contracts; train nothing. Exit code 3: one is broken."""
+    chosen, tables = _load_profile(profile, changes), [table.strip() for table in only.split(",")]
+    with _prefect():
+        from flows import show
+        from flows.check import TABLES, check_data
+
+        if unknown := set(tables) - set(TABLES):
+            raise ConfigurationError(
+                f"--only: there is no table {', '.join(sorted(unknown))}; there is {', '.join(TABLES)}"
+            )
+        result = check_data(chosen, tables)
+    if not show.check(result, as_json):
+        raise typer.Exit(BROKEN)
 
 
 @app.command()

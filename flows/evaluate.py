@@ -38,6 +38,7 @@ def evaluate_captioner(model: str, profile: Profile, split: str) -> EvaluationRe
         tasks.require_split(captions, split)
         checks.check_captions(captions, profile, run)
         photographs = tasks.list_photographs(dataset, captions, profile)
+        checks.check_images(photographs, captions, profile, run)
         embeddings = extract_embeddings(photographs, tasks.archives_of(dataset, profile), profile)
         checks.check_embeddings(embeddings, captions, profile, run)
         evaluation = tasks.evaluate_captioner(registered, dataset, captions, embeddings, profile, split)

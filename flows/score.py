@@ -57,11 +57,12 @@ def score_images(request: ScoringRequest) -> ScoringResult:
     with tracking.tracked_run(f"score {model.name} {model.version}", params) as run:
         scoring = caption_images(request.images, model, search)
         check = checks.check_scoring(scoring, request.images, request.limits, run)
+        drift = checks.check_drift(scoring, request.limits, run)
         predictions = publish_predictions(scoring, request.out, run)
     rows = score.read_predictions(predictions.parent)
     bad = rows[rows["status"] == "quarantined"]
     quarantined = tuple(zip(bad["uri"], bad["error"], strict=True))
-    warnings = checks.read_report(check).warnings
+    warnings = tuple(rule for report in (check, drift) for rule in checks.read_report(report).warnings)
     return ScoringResult(run, model, predictions, len(rows) - len(bad), quarantined, warnings)
 
 
@@ -73,7 +74,8 @@ def caption_images(images: Path, model: RegisteredModel, search: Search) -> Arti
     def work(folder: Path) -> int:
         captioner = models.load_captioner(model.uri)
         pool = EmbeddingPool.of(settings().embeddings, EncoderCard(**captioner.card["encoder"]))
-        predictions = score.caption_images(images, names, captioner, search, model.version, pool)
+        predictions, drift = score.caption_images(images, names, captioner, search, model.version, pool)
+        drift.to_parquet(folder / score.DRIFT_FILE, index=False)
         score.write_predictions(predictions, folder)
         return len(predictions)
 

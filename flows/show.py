@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from components.config import Profile
     from data_contracts.report import RuleResult
     from flows.caption import CaptionedPhoto
+    from flows.check import CheckResult
     from flows.evaluate import EvaluationResult
     from flows.score import ScoringResult
     from flows.train import TrainingResult
@@ -88,6 +89,29 @@ def training(result: "TrainingResult", as_json: bool) -> None:
     if "champion" not in result.model.aliases:
         out.print("         The champion stays another version, and is what commands use; to use this one:")
         out.print(f"         captioning caption --model {result.model.uri} PHOTO", highlight=False)
+
+
+def check(result: "CheckResult", as_json: bool) -> bool:
+    """Every rule, the broken ones with what to do. Returns whether no critical rule is broken."""
+    passed, rules = (
+        all(report.passed for report in result.reports),
+        [r for report in result.reports for r in report.rules],
+    )
+    if as_json:
+        names = ("table", "rule", "severity", "passed", "observed", "expected", "offenders")
+        _json(passed=passed, rules=[{name: getattr(rule, name) for name in names} for rule in rules])
+        return passed
+    out = _console()
+    for report in result.reports:
+        verdict = "passed" if report.passed else "broken"
+        out.print(f"{report.table}: {verdict}, {report.rows:,} rows, {len(report.rules)} rules", highlight=False)
+        for rule in report.violations + report.warnings:
+            found = f"expected {rule.expected}; found {rule.observed}. {rule.remedy}"
+            out.print(f"  {rule.severity}: {rule.table}, {rule.rule}: {found}", highlight=False, markup=False)
+            for offender in rule.offenders[:5]:
+                out.print(f"    {offender}", highlight=False, markup=False)
+    out.print(f"page  {result.page}", highlight=False)
+    return passed
 
 
 def evaluation(result: "EvaluationResult", as_json: bool) -> None:

@@ -164,22 +164,29 @@ def train_decoder(
 
 
 @task
-def package_model(decoder: Artifact, vocabulary: Artifact, embeddings: Artifact, profile: Profile) -> Artifact:
+def package_model(
+    decoder: Artifact, captions: Artifact, vocabulary: Artifact, embeddings: Artifact, profile: Profile
+) -> Artifact:
     """Encoder, decoder and vocabulary as the one model that is evaluated, registered and served."""
 
     def work(folder: Path) -> int:
         from components.decoder.training import load_decoder
         from components.registry.package import write_package
+        from components.registry.reference import Reference
 
-        card = EmbeddingStore.open(embeddings.path).encoder
+        store = EmbeddingStore.open(embeddings.path)
+        _, table = caption_table.read_caption_table(captions.path)
+        table = table[(table["split"] == split) & table["image_id"].isin(store.index["image_id"])]
+        reference = Reference.of(store.vectors(table["image_id"].unique()), table["tokens"])
         words = Vocabulary.load(vocabulary.path / VOCABULARY_FILE)
         network = load_network(profile.encoder)
-        trained = load_decoder(profile.decoder, len(words), card.dimension, decoder.path)
-        return write_package(trained, words, network, card, profile.decoder.max_length, folder)
+        trained = load_decoder(profile.decoder, len(words), store.encoder.dimension, decoder.path)
+        return write_package(trained, words, network, store.encoder, reference, profile.decoder.max_length, folder)
 
-    code = [f"components.registry.{name}" for name in ("package", "captioner", "served", "bundle")]
+    split = profile.dataset.train_split
+    code = [f"components.registry.{name}" for name in ("package", "reference", "captioner", "served", "bundle")]
     code += ["components.decoder.search", "components.encoder.pixels"]
-    return make(Stage("package", None, [decoder, vocabulary, embeddings], sources=code), work)
+    return make(Stage("package", {"split": split}, [decoder, captions, vocabulary, embeddings], sources=code), work)
 
 
 @task

@@ -45,22 +45,36 @@ def train_captioner(profile: Profile) -> TrainingResult:
         vocabulary = tasks.build_vocabulary(captions, profile)
         vocabulary_ok = checks.check_vocabulary(vocabulary, captions, profile, run)
         photographs = tasks.list_photographs(dataset, captions, profile)
+        images_ok = checks.check_images(photographs, captions, profile, run)
         embeddings = extract_embeddings(photographs, tasks.archives_of(dataset, profile), profile)
         embeddings_ok = checks.check_embeddings(embeddings, captions, profile, run)
+        training_ok = checks.check_training_set(captions, vocabulary, embeddings, profile, run)
         decoder = tasks.train_decoder(captions, vocabulary, embeddings, profile, run)
-        package = tasks.package_model(decoder, vocabulary, embeddings, profile)
+        package = tasks.package_model(decoder, captions, vocabulary, embeddings, profile)
         evaluation = tasks.evaluate_captioner(package, dataset, captions, embeddings, profile, split, decoder)
         predictions_ok = checks.check_predictions(evaluation, captions, embeddings, profile, split, run)
         model = tasks.register_model(package, evaluation, profile, run)
-    reports = (captions_ok, vocabulary_ok, embeddings_ok, predictions_ok)
+    judged = (captions_ok, vocabulary_ok, images_ok, embeddings_ok, training_ok, predictions_ok)
+    reports = [checks.read_report(check) for check in judged]
+    checks.publish_page(reports, run)
     return TrainingResult(
         run_id=run,
         model=model,
         summary=Summary.load(evaluation.path),
         gallery=evaluation.path / GALLERY_FILE,
         stages=(
-            *(dataset, captions, captions_ok, vocabulary, vocabulary_ok, photographs, embeddings, embeddings_ok),
-            *(decoder, package, evaluation, predictions_ok),
+            *(
+                dataset,
+                captions,
+                captions_ok,
+                vocabulary,
+                vocabulary_ok,
+                photographs,
+                images_ok,
+                embeddings,
+                embeddings_ok,
+            ),
+            *(training_ok, decoder, package, evaluation, predictions_ok),
         ),
-        warnings=tuple(rule for report in reports for rule in checks.read_report(report).warnings),
+        warnings=tuple(rule for report in reports for rule in report.warnings),
     )

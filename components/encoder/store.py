@@ -17,6 +17,8 @@ from data_contracts.schema import EMBEDDING_INDEX, QUARANTINE
 INDEX_FILE = "index.parquet"
 QUARANTINE_FILE = "quarantine.parquet"
 ENCODER_FILE = "encoder.json"
+READ_AGAIN = "Its place in the archive is damaged or empty: fetch the archive again, or put the file there"
+REPLACE = "Put a whole image in its place (JPEG, PNG, WebP, GIF, BMP, TIFF); a new content is tried again by itself"
 CHANGED = "it changed while it was read; it is tried again at the next run"
 
 
@@ -78,7 +80,8 @@ def write_store(folder: Path, photographs: pd.DataFrame, pool: EmbeddingPool) ->
         "row": [place.row for place in places.dropna()],
     })  # fmt: skip
     bad = photographs[~good]
-    bad.assign(reason=reasons_of(bad, found)).astype(QUARANTINE)[list(QUARANTINE)].to_parquet(
+    remedies = np.where(bad["digest"] == "", READ_AGAIN, REPLACE)
+    bad.assign(reason=reasons_of(bad, found), remedy=remedies).astype(QUARANTINE)[list(QUARANTINE)].to_parquet(
         folder / QUARANTINE_FILE, index=False
     )
     (folder / ENCODER_FILE).write_text(json.dumps(asdict(pool.card), indent=1), encoding="utf-8")

@@ -78,6 +78,7 @@ class Captioner:
     def __init__(self, folder: Path) -> None:
         import tensorflow as tf
 
+        self.folder = folder
         self.card: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         if self.card["schema"] != MODEL_SCHEMA:
             raise CaptioningError(

@@ -3,6 +3,7 @@
 model.py                 the code, for MLflow's models-from-code
 captioner/saved_model/   encoder and decoding loops as one graph: embed, greedy, beam, sample
 captioner/vocabulary.json
+captioner/reference.json what training's embeddings and captions looked like
 captioner/model.json     encoder fingerprint, input size, longest caption, schema version
 """
 
@@ -18,6 +19,7 @@ from components.encoder.pool import EncoderCard
 from components.encoder.registry import Network
 from components.registry.bundle import bundle
 from components.registry.captioner import CAPTIONER_FOLDER, CODE_FILE, MODEL_SCHEMA
+from components.registry.reference import REFERENCE_FILE, Reference
 from components.vocabulary.vocabulary import Vocabulary
 
 
@@ -26,6 +28,7 @@ def write_package(
     vocabulary: Vocabulary,
     network: Network,
     encoder: EncoderCard,
+    reference: Reference,
     max_length: int,
     folder: Path,
 ) -> int:
@@ -35,6 +38,7 @@ def write_package(
     # The decoder was trained to produce what follows START.
     _export(decoder, network, encoder, max_length - 1, inner / "saved_model")
     vocabulary.save(inner / "vocabulary.json")
+    reference.save(inner / REFERENCE_FILE)
     card = {"schema": MODEL_SCHEMA, "encoder": asdict(encoder), "max_length": max_length}
     (inner / "model.json").write_text(json.dumps(card, indent=1), encoding="utf-8")
     (folder / CODE_FILE).write_text(bundle("components.registry.served"), encoding="utf-8")

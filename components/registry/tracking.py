@@ -70,6 +70,11 @@ def log_dict(run_id: str, content: Mapping[str, Any], name: str) -> None:
     MlflowClient().log_dict(run_id, dict(content), name)
 
 
+def log_text(run_id: str, text: str, name: str) -> None:
+    """A text file of the run, such as a page."""
+    MlflowClient().log_text(run_id, text, name)
+
+
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """`{"a": {"b": 1}}` → `{"a.b": 1}`."""
     flat: dict[str, Any] = {}

@@ -15,10 +15,12 @@ from components.encoder.pool import EmbeddingPool
 from components.encoder.store import reasons_of
 from components.errors import ConfigurationError
 from components.registry.captioner import BATCH, Captioner, Search
+from components.registry.reference import REFERENCE_FILE, Reference
 from components.scoring.inputs import archives_of, read_inputs, uri_of
 from data_contracts.schema import PREDICTIONS
 
 PREDICTIONS_FILE = "predictions.parquet"
+DRIFT_FILE = "drift.parquet"
 
 SHARD = 1024
 """Images a shard of new embeddings: what a killed run loses at most."""
@@ -26,8 +28,8 @@ SHARD = 1024
 
 def caption_images(
     images: Path, names: Sequence[str], captioner: Captioner, search: Search, model_version: str, pool: EmbeddingPool
-) -> pd.DataFrame:
-    """The predictions table of the named inputs (see `data_contracts.schema.PREDICTIONS`), in their order.
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The named inputs' `schema.PREDICTIONS`, in their order, and how they differ from training's: `schema.DRIFT`.
 
     `pool` is that of the captioner's encoder: what is in it is not embedded again, what is not is put there.
     """
@@ -38,7 +40,8 @@ def caption_images(
     found = pool.find(digests)
     places = photographs["digest"].map(found.places.get)
     good = places.notna()
-    captions = captioner.caption(pool.vectors(places[good].tolist()), search)
+    vectors = pool.vectors(places[good].tolist())
+    captions = captioner.caption(vectors, search)
     table = pd.DataFrame(
         {
             "image_id": photographs["digest"].where(photographs["digest"] != "", sha256(b"").hexdigest()),
@@ -55,7 +58,8 @@ def caption_images(
     table.loc[good, "caption"] = [best.text for best, *_ in captions]
     table.loc[good, "logprob"] = [best.logprob for best, *_ in captions]
     table.loc[~good, "error"] = reasons_of(photographs[~good], found)
-    return table.astype(PREDICTIONS)[list(PREDICTIONS)]
+    drift = Reference.load(captioner.folder / REFERENCE_FILE).compare(vectors, table.loc[good, "caption"])
+    return table.astype(PREDICTIONS)[list(PREDICTIONS)], drift
 
 
 def prepare_folder(folder: Path) -> None:

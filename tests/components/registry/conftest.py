@@ -12,6 +12,7 @@ from components.config import DecoderConfig
 from components.decoder.model import Decoder, build_decoder
 from components.encoder.pool import EncoderCard
 from components.registry.package import write_package
+from components.registry.reference import Reference
 from components.registry.tracking import connect
 from components.vocabulary.vocabulary import Vocabulary
 
@@ -45,7 +46,8 @@ def make_package(toy_decoder: Decoder, tmp_path_factory: pytest.TempPathFactory)
 
     def make(max_length: int) -> Path:
         folder = tmp_path_factory.mktemp("package")
-        files = write_package(toy_decoder, vocabulary, network, CARD, max_length, folder)
+        reference = Reference([0.5] * 5, [1.0] * 5, 2.0, 4.0)
+        files = write_package(toy_decoder, vocabulary, network, CARD, reference, max_length, folder)
         assert files == sum(path.is_file() for path in folder.rglob("*"))
         return folder
 

@@ -1,0 +1,48 @@
+"""The contract of what a scoring run is given: photographs and captions such as the model was trained on.
+
+It only warns: a model may be meant for other photographs, but somebody should know.
+"""
+
+import pandas as pd
+
+from data_contracts.limits import Limits
+from data_contracts.report import ContractReport
+from data_contracts.runner import Suite, between, check_columns, suite, validate, warning
+from data_contracts.schema import DRIFT
+
+
+def check(drift: pd.DataFrame, limits: Limits) -> ContractReport:
+    """Judges a table of `schema.DRIFT`."""
+    columns = check_columns("drift", {"drift": (drift, DRIFT)})
+    if not columns.passed:
+        return columns
+    report = validate(
+        "drift", drift_facts(drift, limits.min_images_to_judge_drift), drift_suite(limits), ids=("images",)
+    )
+    return ContractReport.join("drift", [columns, report])
+
+
+def drift_facts(drift: pd.DataFrame, judged_from: int) -> pd.DataFrame:
+    """The row with `length_ratio` (of the captions' mean length to training's, or the other way round); all figures
+    are null for fewer images than `judged_from`.
+    """
+    ratio = drift["caption_words"] / drift["training_caption_words"]
+    facts = drift.assign(length_ratio=ratio.where(ratio >= 1, 1 / ratio))
+    figures = ["embedding_shift", "outlier_share", "length_ratio"]
+    facts[figures] = facts[figures].where(facts["images"] >= judged_from)
+    return facts
+
+
+def drift_suite(limits: Limits) -> Suite:
+    """The rules, all of them warnings."""
+    shift, far, ratio = limits.max_embedding_shift, limits.max_outlier_share, limits.max_length_ratio
+    remedy = "Look at these photographs: if they are what the model is for, train it on such ones."
+    return suite("drift", [
+        warning("embeddings-centred", between("embedding_shift", high=shift),
+                f"a mean embedding within {shift:g} standard deviations of training's", remedy=remedy),
+        warning("few-embeddings-far", between("outlier_share", high=far),
+                f"at most {far:g} of the embeddings farther out than all but 0.01 of training's", remedy=remedy),
+        warning("caption-length-usual", between("length_ratio", high=ratio),
+                f"captions whose mean length is within {ratio:g} times training's, up or down",
+                remedy="Look at the captions: does the model say the same to everything, or not stop?"),
+    ])  # fmt: skip

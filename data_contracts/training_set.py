@@ -1,0 +1,88 @@
+"""The contract of what the decoder is trained on: captions as ids, with their images' embeddings."""
+
+import pandas as pd
+
+from data_contracts.limits import Limits
+from data_contracts.report import ContractReport
+from data_contracts.runner import Suite, between, check_columns, critical, suite, validate, warning
+from data_contracts.schema import CAPTIONS, EMBEDDING_INDEX, SPECIALS, VOCABULARY
+
+
+def check(
+    captions: pd.DataFrame,
+    vocabulary: pd.DataFrame,
+    index: pd.DataFrame,
+    limits: Limits,
+    *,
+    max_length: int,
+    train_split: str,
+    validation_split: str,
+) -> ContractReport:
+    """Judges tables of `schema.CAPTIONS`, `VOCABULARY` and `EMBEDDING_INDEX` together.
+
+    `max_length`: words of a training caption, START and END among them.
+    """
+    tables = {
+        "captions": (captions, CAPTIONS),
+        "vocabulary": (vocabulary, VOCABULARY),
+        "index": (index, EMBEDDING_INDEX),
+    }
+    columns = check_columns("training set", tables)
+    if not columns.passed:
+        return columns
+    used = captions[captions["split"].isin([train_split, validation_split])]
+    facts = caption_facts(used, vocabulary, index, max_length)
+    splits = split_facts(facts, (train_split, validation_split))
+    reports = [
+        validate("captions", facts, caption_suite(), ids=("caption_id", "image_id", "caption")),
+        validate("splits", splits, split_suite(limits), ids=("split",)),
+    ]
+    return ContractReport.join("training set", [columns, *reports])
+
+
+def caption_facts(
+    captions: pd.DataFrame, vocabulary: pd.DataFrame, index: pd.DataFrame, max_length: int
+) -> pd.DataFrame:
+    """One row a caption: its ids and text, `known_words`, whether it is `embedded` and `truncated`."""
+    known = set(vocabulary["word"]) - set(SPECIALS)
+    words = [tokens.split() for tokens in captions["tokens"]]
+    return captions[["caption_id", "image_id", "split", "caption"]].assign(
+        known_words=[sum(word in known for word in caption) for caption in words],
+        embedded=captions["image_id"].isin(index["image_id"]),
+        truncated=[len(caption) > max_length - 2 for caption in words],
+    )
+
+
+def split_facts(facts: pd.DataFrame, needed: tuple[str, str]) -> pd.DataFrame:
+    """One row a split: how many captions are `embedded`, the `lost_share` that is not, the `truncated_share`."""
+    groups = facts.groupby("split")
+    found = pd.DataFrame({
+        "embedded": groups["embedded"].sum(),
+        "lost_share": 1 - groups["embedded"].mean(),
+        "truncated_share": groups["truncated"].mean(),
+    })  # fmt: skip
+    return found.reindex(list(needed)).rename_axis("split").reset_index().fillna({"embedded": 0})
+
+
+def caption_suite() -> Suite:
+    """The rule about single captions."""
+    return suite("captions", [
+        warning("caption-has-known-words", between("known_words", low=1), "a word that the vocabulary knows",
+                remedy="Nothing can be learned from these captions; are they in another language?"),
+    ])  # fmt: skip
+
+
+def split_suite(limits: Limits) -> Suite:
+    """The rules about whole splits."""
+    lost, truncated = limits.max_bad_fraction, limits.max_truncated_share
+    return suite("splits", [
+        critical("captions-to-use", between("embedded", low=1),
+                 "captions with an embedding to train and to validate on",
+                 remedy="Look at the quarantine: which photographs could not be read, and why?"),
+        critical("few-captions-lost", between("lost_share", high=lost),
+                 f"at most {lost:g} of a split's captions without an embedding of their image",
+                 remedy="Look at the quarantine, replace its files, or raise limits.max_bad_fraction."),
+        warning("few-captions-truncated", between("truncated_share", high=truncated),
+                f"at most {truncated:g} of a split's captions longer than decoder.max_length",
+                remedy="Raise decoder.max_length, or shorten the captions: what is cut off is never learned."),
+    ])  # fmt: skip
