@@ -65,9 +65,9 @@ def test_training_ends_with_a_registered_model_and_its_report(home: Path, traine
     assert not any(stage["reused"] for stage in trained["stages"])
     history = sqlite3.connect(home / "prefect" / "prefect.db")
     states = history.execute("select state_type, count(*) from task_run group by 1").fetchall()
-    assert states == [("COMPLETED", 13)]  # none lost
+    assert states == [("COMPLETED", 15)]  # none lost
     reports = history.execute("select count(*) from artifact where key like 'contract-%'").fetchone()
-    assert reports == (4,)
+    assert reports == (6,)
 
 
 def test_second_run_reuses_every_stage_and_the_registered_version(home: Path, trained: dict) -> None:
@@ -101,6 +101,20 @@ def test_scoring_quarantines_what_it_cannot_read(home: Path, photos: Path) -> No
     shards = [json.loads(path.read_text()) for path in home.glob("embeddings/*/*.json")]
     assert sum(len(shard["images"]) for shard in shards) == 96 + 24  # the good ones were embedded in training
     assert sum(len(shard["bad"]) for shard in shards) == 2
+
+
+def test_copies_of_one_picture_are_embedded_once_and_scored_with_a_warning(home: Path, photos: Path) -> None:
+    picture = sorted(photos.glob("0*.jpg"))[0].read_bytes() + b"a content of its own"
+    with zipfile.ZipFile(home / "copies.zip", "w") as archive:
+        for number in range(500):
+            archive.writestr(f"{number}.jpg", picture)
+    done = captioning(home, "score", "--images", str(home / "copies.zip"), "--out", str(home / "copies"))
+    assert done.returncode == 0, done.stderr
+    assert "500 captioned, 0 quarantined" in done.stdout
+    assert "warning: captions, captions-differ" in done.stdout
+    assert len(pd.read_parquet(home / "copies" / "predictions.parquet")) == 500
+    shards = [json.loads(path.read_text())["images"] for path in home.glob("embeddings/*/*.json")]
+    assert sum(map(len, shards)) == 96 + 24 + 1
 
 
 def test_captions_of_single_photographs(home: Path, photos: Path) -> None:
