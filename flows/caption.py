@@ -47,6 +47,8 @@ def caption_photos(
 
 def _content(photo: Path) -> bytes | str:
     """The file's bytes, or why it cannot be read."""
+    if photo.is_dir():
+        return f"is a folder; its photographs: captioning score --images {photo}"
     try:
         return photo.read_bytes()
     except OSError as error:

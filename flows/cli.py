@@ -67,6 +67,9 @@ def prepare(debug: DebugOption = False) -> None:
 def train(profile: ProfileOption, changes: SetOption = None, as_json: JsonOption = False) -> None:
     """Run the training flow, from photographs to a registered model."""
     chosen = _load_profile(profile, changes)
+    from components.encoder.registry import find_encoder
+
+    find_encoder(chosen.encoder)  # a mistake in its name is told before anything is started
     with _prefect():
         from flows import show
         from flows.train import train_captioner
@@ -129,6 +132,9 @@ def score(
     as_json: JsonOption = False,
 ) -> None:
     """Run the batch scoring flow. Exit code 4: done, but some images could not be read."""
+    from components.scoring.inputs import list_images
+
+    list_images(images)  # a wrong path is told before anything is started
     with _prefect():
         from flows import show
         from flows.score import ScoringRequest, score_images

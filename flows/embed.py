@@ -63,6 +63,7 @@ def _embed_on_ray(
     except ImportError as error:
         raise ConfigurationError("runtime.runner=ray needs the extra `ray`: pip install 'captioning[ray]'") from error
 
+    logging.getLogger("ray").setLevel(logging.ERROR)
     quiet = {"log_to_driver": False, "logging_level": logging.WARNING}
     own = {} if runtime.address else {"num_cpus": runtime.workers, "include_dashboard": False}
     runner = RayTaskRunner(address=runtime.address or None, init_kwargs=quiet | own)

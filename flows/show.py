@@ -54,8 +54,8 @@ def configure_logging(debug: bool, libraries: Path) -> None:
 
 
 def log_profile(profile: "Profile") -> None:
-    """The resolved profile, a line a section."""
-    for section, values in profile.model_dump(mode="json").items():
+    """What the profile says and the command line changed, a line a section; MLflow has the defaults too."""
+    for section, values in profile.model_dump(mode="json", exclude_defaults=True).items():
         text = " ".join(f"{k}={_short(v)}" for k, v in values.items()) if isinstance(values, dict) else values
         log.info("%s: %s", section, text)
 

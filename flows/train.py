@@ -35,7 +35,7 @@ def train_captioner(profile: Profile) -> TrainingResult:
 
     Contracts stand before whatever is expensive. Raises `ContractViolation` when a critical rule is broken.
     """
-    find_encoder(profile.encoder)  # a mistake in its name is told before anything is fetched
+    find_encoder(profile.encoder)
     tracking.connect(settings().mlflow, settings().model_files)
     split = profile.dataset.validation_split
     with tracking.tracked_run(f"train {profile.name}", profile.model_dump(mode="json")) as run:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.encoder.folding import fold_batch_norm
-from components.errors import ConfigurationError
+from components.errors import CaptioningError, ConfigurationError
 
 if TYPE_CHECKING:
     import keras
@@ -75,7 +75,13 @@ def build(name: str, weights: Path | str | None) -> "keras.Model":
     module, size, _ = APPLICATIONS[name]
     release = weights if isinstance(weights, str) else None
     make = partial(getattr(keras.applications, name), include_top=False, pooling="avg", input_shape=(size, size, 3))
-    network = make(weights=release)
+    try:
+        network = make(weights=release)
+    except Exception as error:  # Keras raises nothing narrower when a download fails
+        raise CaptioningError(
+            f"the weights `imagenet` of {name} cannot be had: {error}. Run again when the network is there, or "
+            "download the file that it names and give it as encoder.weights"
+        ) from error
     if isinstance(weights, Path):
         try:
             network.load_weights(weights)

@@ -89,7 +89,9 @@ def plan_shards(photographs: pd.DataFrame, found: Found, shard_size: int) -> lis
     Content that is there twice is planned once. What is left after some shards were made is planned as before.
     """
     new = photographs[(photographs["error"] == "") & ~photographs["digest"].map(found.__contains__)]
-    rows = new.drop_duplicates("digest")[["digest", "archive", "file_name"]].itertuples(index=False, name=None)
+    new = new.drop_duplicates("digest")
+    log.info("%d photographs, %d of them to embed", len(photographs), len(new))
+    rows = new[["digest", "archive", "file_name"]].itertuples(index=False, name=None)
     return [
         Shard(shard_name([digest for digest, *_ in group]), tuple(Photograph(*row) for row in group))
         for group in in_batches(rows, shard_size)

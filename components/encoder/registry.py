@@ -57,6 +57,8 @@ def find_encoder(config: EncoderConfig) -> Encoder:
     if config.weights == "imagenet":
         release = "keras.applications imagenet without top"
         return Encoder(name, size, dimension, release, lambda: applications.build(name, "imagenet"))
+    if config.weights == "package":
+        raise ConfigurationError(f"encoder.weights: `package` is for {LITE} only; give `imagenet`, or a weights file")
     path = Path(config.weights).expanduser()
     if not path.is_file():
         raise ConfigurationError(f"encoder.weights: there is no file {path}; give one, or `imagenet`")

@@ -27,6 +27,10 @@ def list_images(images: Path) -> list[str]:
         raise ConfigurationError(f"there is no {images}. --images takes a folder, a zip or a Parquet file")
     if images.suffix == ".parquet":
         return _listed_paths(images)
+    if images.is_file() and images.suffix.lower() != ".zip":
+        raise ConfigurationError(
+            f"{images} is no folder, zip or Parquet file. Single photographs: captioning caption {images}"
+        )
     extensions = Image.registered_extensions()
     with open_archive(images) as archive:
         names = [name for name, _, _ in archive.listing() if Path(name).suffix.lower() in extensions]

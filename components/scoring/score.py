@@ -1,6 +1,6 @@
 """Captioning a batch of images: one row an image, whatever happened to it."""
 
-import os
+import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -64,12 +64,14 @@ def caption_images(
 
 def prepare_folder(folder: Path) -> None:
     """Makes the folder for the predictions. Raises `ConfigurationError` when nothing can be written there."""
+    if folder.exists() and not folder.is_dir():
+        raise ConfigurationError(f"cannot write predictions to {folder}: it is a file; give a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise ConfigurationError(f"cannot write predictions to {folder}: {error.strerror}") from error
-    if not os.access(folder, os.W_OK):
-        raise ConfigurationError(f"cannot write predictions to {folder}: it is read-only")
 
 
 def write_predictions(predictions: pd.DataFrame, folder: Path) -> Path:
