@@ -88,7 +88,8 @@ def plan_shards(photographs: pd.DataFrame, found: Found, shard_size: int) -> lis
 
     Content that is there twice is planned once. What is left after some shards were made is planned as before.
     """
-    new = photographs[(photographs["error"] == "") & ~photographs["digest"].map(found.__contains__)]
+    known = [*found.places, *found.bad]
+    new = photographs[(photographs["error"] == "") & ~photographs["digest"].isin(known)]
     new = new.drop_duplicates("digest")
     log.info("%d photographs, %d of them to embed", len(photographs), len(new))
     rows = new[["digest", "archive", "file_name"]].itertuples(index=False, name=None)
@@ -183,5 +184,6 @@ def _complete(
         digests += batch.digests
         vectors.append(found)
         if batch.last:
-            yield batch.shard, digests, np.concatenate(vectors), batch.bad
+            if digests or batch.bad:  # of files that are away nothing is kept: they are tried again
+                yield batch.shard, digests, np.concatenate(vectors), batch.bad
             digests, vectors = [], []

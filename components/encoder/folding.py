@@ -52,9 +52,12 @@ def _foldable(network: "keras.Model") -> dict[str, Any]:
     for norm in network.layers:
         if not isinstance(norm, keras.layers.BatchNormalization):
             continue
+        if len(norm._inbound_nodes) > 1 or norm.axis not in (-1, 3):  # shared, or over other channels
+            continue
         before = norm.input._keras_history.operation
         convolution = type(before) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
-        if convolution and before.activation is keras.activations.linear and len(before._outbound_nodes) == 1:
+        alone = len(before._outbound_nodes) == 1 and all(norm.input is not output for output in network.outputs)
+        if convolution and alone and before.activation is keras.activations.linear:
             found[before.name] = norm
     return found
 

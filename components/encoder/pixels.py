@@ -52,9 +52,10 @@ def read_pixels(data: bytes, size: int, preprocessing: Preprocessing) -> np.ndar
     # The odd pixel goes from the left or the top.
     left, top = (width - side + 1) // 2, (height - side + 1) // 2
     box = (left, top, left + side, top + side)
+    square = image.crop(box)
     if preprocessing == "antialias":
-        return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box))
-    return _interpolate(np.asarray(image.crop(box)), size)
+        return np.asarray(square.resize((size, size), Image.Resampling.BILINEAR))
+    return _interpolate(np.asarray(square), size)
 
 
 def _interpolate(square: np.ndarray, size: int) -> np.ndarray:

@@ -101,12 +101,12 @@ class EmbeddingPool:
         wanted, places, bad = set(digests), dict[str, Place](), dict[str, str]()
         for path in sorted(self.folder.glob("*.json")):
             entry = self._entry(path)
-            rows = {digest: row for row, digest in enumerate(entry.get("images", [])) if digest in wanted}
+            rows = {digest: row for row, digest in enumerate(entry["images"]) if digest in wanted}
             if rows and not self._is_intact(path, entry["vectors"]):
                 continue
             for digest, row in rows.items():
                 places.setdefault(digest, Place(path.stem, row))
-            bad |= {digest: why for digest, why in entry.get("bad", {}).items() if digest in wanted}
+            bad |= {digest: why for digest, why in entry["bad"].items() if digest in wanted}
         return Found(places, bad)
 
     def has(self, shard: str) -> bool:
@@ -142,12 +142,12 @@ class EmbeddingPool:
 
     def _entry(self, path: Path) -> dict[str, Any]:
         try:
-            entry: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+            entry = json.loads(path.read_text(encoding="utf-8"))
+            return {"vectors": str(entry["vectors"]), "images": list(entry["images"]), "bad": dict(entry["bad"])}
+        except (ValueError, TypeError, LookupError) as error:
             log.warning("%s is damaged (%s); its images are embedded again", path, error)
             path.unlink(missing_ok=True)
-            return {}
-        return entry
+            return {"vectors": "", "images": [], "bad": {}}
 
     def _is_intact(self, path: Path, digest: str) -> bool:
         shard = path.stem

@@ -50,8 +50,9 @@ def find_encoder(config: EncoderConfig) -> Encoder:
         )
     name = applications.find(config.name)
     if name is None:
-        near = get_close_matches(config.name, [LITE, *applications.APPLICATIONS], n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there is {LITE}, and every name in keras.applications"
+        spelled = {name.replace("_", "").lower(): name for name in [LITE, *applications.APPLICATIONS]}
+        near = get_close_matches(config.name.replace("_", "").lower(), spelled, n=1)
+        hint = f"did you mean {spelled[near[0]]}?" if near else f"there is {LITE}, and every name in keras.applications"
         raise ConfigurationError(f"encoder.name: {config.name!r} is no encoder; {hint}")
     _, size, dimension = applications.APPLICATIONS[name]
     if config.weights == "imagenet":
@@ -81,11 +82,11 @@ def describe_encoder(config: EncoderConfig) -> EncoderCard:
 
 def load_network(config: EncoderConfig) -> Network:
     """The encoder's network with its weights, built once a process."""
-    return _load(config.name, config.weights, config.precision)
+    return _load(config.name, config.weights, config.precision, find_encoder(config).weights)
 
 
 @lru_cache(maxsize=2)
-def _load(name: str, weights: str, precision: str) -> Network:
+def _load(name: str, weights: str, precision: str, _identity: str) -> Network:
     import keras
 
     encoder = find_encoder(EncoderConfig(name=name, weights=weights))

@@ -19,6 +19,7 @@ QUARANTINE_FILE = "quarantine.parquet"
 ENCODER_FILE = "encoder.json"
 READ_AGAIN = "Its place in the archive is damaged or empty: fetch the archive again, or put the file there"
 REPLACE = "Put a whole image in its place (JPEG, PNG, WebP, GIF, BMP, TIFF); a new content is tried again by itself"
+RUN_AGAIN = "Run again when nobody writes there"
 CHANGED = "it changed while it was read; it is tried again at the next run"
 
 
@@ -80,8 +81,12 @@ def write_store(folder: Path, photographs: pd.DataFrame, pool: EmbeddingPool) ->
         "row": [place.row for place in places.dropna()],
     })  # fmt: skip
     bad = photographs[~good]
-    remedies = np.where(bad["digest"] == "", READ_AGAIN, REPLACE)
-    bad.assign(reason=reasons_of(bad, found), remedy=remedies).astype(QUARANTINE)[list(QUARANTINE)].to_parquet(
+    reasons = reasons_of(bad, found)
+    remedies = [
+        RUN_AGAIN if reason == CHANGED else REPLACE if digest else READ_AGAIN
+        for reason, digest in zip(reasons, bad["digest"], strict=True)
+    ]
+    bad.assign(reason=reasons, remedy=remedies).astype(QUARANTINE)[list(QUARANTINE)].to_parquet(
         folder / QUARANTINE_FILE, index=False
     )
     (folder / ENCODER_FILE).write_text(json.dumps(asdict(pool.card), indent=1), encoding="utf-8")

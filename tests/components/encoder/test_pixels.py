@@ -60,7 +60,8 @@ def triangle(square: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(np.einsum("yr,rcd,xc->yxd", weights, square, weights))
 
 
-REFERENCES = {"notebook": bilinear, "antialias": triangle}
+REFERENCES = {"notebook": (bilinear, 0.51), "antialias": (triangle, 1.01)}
+"""How each mode resizes, and by how much it may differ: Pillow rounds twice, after the rows and the columns."""
 sides = st.integers(1, 70)
 
 
@@ -71,7 +72,8 @@ def test_pixels_are_those_of_a_plain_resize(mode: Preprocessing, side: int, size
     found = read_pixels(encoded(pixels), size, mode)
     assert found.shape == (size, size, 3)
     assert found.dtype == np.uint8
-    assert np.abs(found - REFERENCES[mode](pixels, size)).max() < 1.01
+    reference, tolerance = REFERENCES[mode]
+    assert np.abs(found - reference(pixels, size)).max() < tolerance
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -1,64 +1,68 @@
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
 
+import numpy as np
 import pytest
 
 from components.config import EncoderConfig
 from components.encoder import registry
-from components.encoder.registry import find_encoder, load_network
+from components.encoder.extract import Engine, load_engine
+from components.encoder.pixels import PREPROCESSING
+from components.encoder.pool import EncoderCard
+from components.encoder.registry import describe_encoder, find_encoder, load_network, require_bfloat16
 from components.errors import ConfigurationError
 
-LITE = EncoderConfig(name="efficientnet_lite0", weights="package")
+LITE = EncoderConfig(name="efficientnet_lite0", weights="package", batch_size=4)
+PHOTOS = Path(__file__).parents[3].parent / "shared" / "data" / "coco-photos" / "photos.zip"
+BFLOAT16 = LITE.model_copy(update={"precision": "mixed_bfloat16"})
 
 
 def inception(weights: str | Path) -> EncoderConfig:
     return EncoderConfig(name="inception_v3", weights=str(weights))
 
 
-def test_sizes_are_known_before_a_network_is_built() -> None:
-    lite, notebook = find_encoder(LITE), find_encoder(inception("imagenet"))
-    assert (lite.name, lite.input_size, lite.dimension) == ("efficientnet_lite0", 224, 1280)
-    assert (notebook.name, notebook.input_size, notebook.dimension) == ("inception_v3", 299, 2048)
-
-
-def test_fingerprint_is_of_architecture_weights_and_preprocessing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "a.weights.h5").write_bytes(b"1")
-    (tmp_path / "b.weights.h5").write_bytes(b"2")
-    (tmp_path / "c.weights.h5").write_bytes(b"1")
-    configs = [LITE, inception("imagenet"), *(inception(tmp_path / f"{name}.weights.h5") for name in "abc")]
-    lite, imagenet, a, b, c = (find_encoder(config).fingerprint for config in configs)
-    assert len({lite, imagenet, a, b}) == 4
-    assert a == c
-    assert all(len(found) == 16 and int(found, 16) for found in (lite, imagenet, a, b))
-    assert find_encoder(LITE.model_copy(update={"batch_size": 1, "threads": 1, "shard_size": 1})).fingerprint == lite
-    monkeypatch.setattr(registry, "PREPROCESSING", "another")
-    assert find_encoder(LITE).fingerprint != lite
-
-
-def test_changed_weights_change_the_fingerprint(tmp_path: Path) -> None:
-    path = tmp_path / "a.weights.h5"
-    path.write_bytes(b"1")
-    before = find_encoder(inception(path)).fingerprint
-    path.write_bytes(b"2")
-    assert find_encoder(inception(path)).fingerprint != before
+def fingerprint(config: EncoderConfig = LITE, **changes: Any) -> str:
+    return describe_encoder(config.model_copy(update=changes)).fingerprint
 
 
 @pytest.mark.parametrize(
-    ("name", "weights", "message"),
+    ("name", "weights", "found"),
     [
-        ("inception_v4", "imagenet", "encoder.name: 'inception_v4' is not one of efficientnet_lite0, inception_v3"),
-        ("efficientnet_lite0", "imagenet", "encoder.weights: efficientnet_lite0 has `package` only, not 'imagenet'"),
-        ("inception_v3", "/nowhere/a.h5", "encoder.weights: there is no file /nowhere/a.h5; give one, or `imagenet`"),
-        ("inception_v3", "package", "encoder.weights: there is no file package; give one, or `imagenet`"),
+        ("efficientnet_lite0", "package", ("efficientnet_lite0", 224, 1280)),
+        ("inception_v3", "imagenet", ("InceptionV3", 299, 2048)),
+        ("InceptionV3", "imagenet", ("InceptionV3", 299, 2048)),
+        ("resnet50", "imagenet", ("ResNet50", 224, 2048)),
+        ("EfficientNetV2B3", "imagenet", ("EfficientNetV2B3", 300, 1536)),
     ],
 )
-def test_unknown_encoders_and_missing_weights_are_named(name: str, weights: str, message: str) -> None:
-    config = EncoderConfig(name=name, weights=weights)
+def test_sizes_are_known_before_a_network_is_built(name: str, weights: str, found: tuple[str, int, int]) -> None:
+    encoder = find_encoder(EncoderConfig(name=name, weights=weights))
+    assert (encoder.name, encoder.input_size, encoder.dimension) == found
+
+
+@pytest.mark.parametrize("load", [find_encoder, describe_encoder, load_network])
+@pytest.mark.parametrize(
+    ("name", "weights", "message"),
+    [
+        ("inception_v4", "imagenet", "encoder.name: 'inception_v4' is no encoder; "),
+        ("efficientnet_lite1", "imagenet", "encoder.name: 'efficientnet_lite1' is no encoder; .*efficientnet_lite0"),
+        ("", "imagenet", "encoder.name: '' is no encoder; .*efficientnet_lite0"),
+        ("efficientnet_lite0", "imagenet", "encoder.weights: efficientnet_lite0 has `package` only, not 'imagenet'"),
+        ("inception_v3", "/nowhere/a.h5", "encoder.weights: there is no file /nowhere/a.h5; give one, or `imagenet`"),
+        (
+            "inception_v3",
+            "package",
+            "encoder.weights: `package` is for efficientnet_lite0 only; give `imagenet`, or a ",
+        ),
+    ],
+)
+def test_unknown_encoders_and_missing_weights_are_named(
+    load: Callable[[EncoderConfig], Any], name: str, weights: str, message: str
+) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        find_encoder(config)
-    with pytest.raises(ConfigurationError, match=message):
-        load_network(config)
+        load(EncoderConfig(name=name, weights=weights))
 
 
 def test_a_file_that_holds_no_weights_is_named(tmp_path: Path) -> None:
@@ -68,5 +72,137 @@ def test_a_file_that_holds_no_weights_is_named(tmp_path: Path) -> None:
         load_network(inception(path))
 
 
+def test_an_encoders_card_says_what_it_is() -> None:
+    config = LITE.model_copy(update={"preprocessing": "notebook", "storage": "float16"})
+    expected = EncoderCard("efficientnet_lite0", fingerprint(config), 1280, 224, "notebook", "float16")
+    assert describe_encoder(config) == expected
+
+
+def test_a_fingerprint_is_of_all_that_decides_embeddings(tmp_path: Path) -> None:
+    for name, content in (("a", b"1"), ("b", b"2"), ("c", b"1")):
+        (tmp_path / f"{name}.weights.h5").write_bytes(content)
+    a, b, c = (fingerprint(inception(tmp_path / f"{name}.weights.h5")) for name in "abc")
+    different = [
+        fingerprint(),
+        fingerprint(preprocessing="notebook"),
+        fingerprint(precision="mixed_bfloat16"),
+        fingerprint(storage="float16"),
+        fingerprint(preprocessing="notebook", precision="mixed_bfloat16", storage="float16"),
+        fingerprint(inception("imagenet")),
+        fingerprint(inception("imagenet"), name="xception"),
+        a,
+        b,
+    ]
+    assert len(set(different)) == len(different)
+    assert all(len(found) == 16 and set(found) <= set("0123456789abcdef") for found in different)
+    assert a == c
+
+
+def test_a_fingerprint_is_not_of_how_the_work_is_done() -> None:
+    assert fingerprint(batch_size=1, threads=1, shard_size=1) == fingerprint()
+    assert fingerprint(inception("imagenet"), name="InceptionV3") == fingerprint(inception("imagenet"))
+
+
+@pytest.mark.parametrize("preprocessing", ["notebook", "antialias"])
+def test_another_version_of_the_preprocessing_changes_the_fingerprint(
+    monkeypatch: pytest.MonkeyPatch, preprocessing: Any
+) -> None:
+    before = fingerprint(preprocessing=preprocessing)
+    monkeypatch.setitem(PREPROCESSING, preprocessing, "another")
+    assert fingerprint(preprocessing=preprocessing) != before
+
+
+def test_changed_weights_change_the_fingerprint(tmp_path: Path) -> None:
+    path = tmp_path / "a.weights.h5"
+    path.write_bytes(b"1")
+    before = fingerprint(inception(path))
+    path.write_bytes(b"2")
+    assert fingerprint(inception(path)) != before
+
+
 def test_a_network_is_built_once() -> None:
-    assert load_network(LITE) is load_network(EncoderConfig(name="efficientnet_lite0", weights="package"))
+    assert load_network(LITE) is load_network(LITE.model_copy(update={"batch_size": 7, "storage": "float16"}))
+
+
+def on_cpu(monkeypatch: pytest.MonkeyPatch, cpuinfo: str | OSError) -> None:
+    """A machine without a GPU, whose /proc/cpuinfo says this, or is not there."""
+    read_text = Path.read_text
+
+    def read(self: Path, *args: Any, **options: Any) -> str:
+        if self != Path("/proc/cpuinfo"):
+            return read_text(self, *args, **options)
+        if isinstance(cpuinfo, OSError):
+            raise cpuinfo
+        return cpuinfo
+
+    monkeypatch.setattr(registry, "has_gpu", lambda: False)
+    monkeypatch.setattr(Path, "read_text", read)
+
+
+def test_bfloat16_is_refused_on_a_cpu_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_cpu(monkeypatch, "flags\t\t: fpu sse4_2 avx2 avx512f avx512_vnni\n")
+    with pytest.raises(ConfigurationError, match=r"encoder\.precision: this CPU has no bfloat16; use float32"):
+        require_bfloat16()
+    with pytest.raises(ConfigurationError, match=r"encoder\.precision"):  # and nothing is downloaded
+        load_network(inception("imagenet").model_copy(update={"precision": "mixed_bfloat16"}))
+
+
+@pytest.mark.parametrize(
+    "cpuinfo",
+    ["flags\t\t: avx512f avx512_bf16\n", "flags\t\t: amx_bf16 amx_tile\n", "Features\t: asimd bf16\n", OSError("none")],
+)
+def test_bfloat16_is_allowed_where_the_cpu_has_it_or_does_not_tell(
+    monkeypatch: pytest.MonkeyPatch, cpuinfo: str | OSError
+) -> None:
+    on_cpu(monkeypatch, cpuinfo)
+    require_bfloat16()
+
+
+def test_bfloat16_is_allowed_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_cpu(monkeypatch, "flags\t\t: fpu sse4_2\n")
+    monkeypatch.setattr(registry, "has_gpu", lambda: True)
+    require_bfloat16()
+
+
+def cosines(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    return np.asarray((one @ two.T) / np.linalg.norm(one, axis=1)[:, None] / np.linalg.norm(two, axis=1))
+
+
+@pytest.fixture
+def engines() -> tuple[Engine, Engine]:
+    """The same encoder in float32 and in bfloat16."""
+    try:
+        require_bfloat16()
+    except ConfigurationError as error:
+        pytest.skip(str(error))
+    return load_engine(LITE), load_engine(BFLOAT16)
+
+
+def test_embeddings_in_bfloat16_are_close_to_those_in_float32(
+    engines: tuple[Engine, Engine], photograph: Callable[[int], bytes]
+) -> None:
+    exact, half = engines
+    pixels = np.stack([np.asarray(exact.read(photograph(number))) for number in range(4)])
+    expected, found = exact.encode(pixels), half.encode(pixels)
+    assert found.dtype == np.float32
+    assert not np.array_equal(found, expected)
+    close = cosines(found, expected)
+    assert np.diag(close).min() > 0.98
+    assert close.argmax(axis=1).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.skipif(not PHOTOS.exists(), reason=f"no {PHOTOS}")
+def test_embeddings_of_photographs_in_bfloat16_are_closer_still(engines: tuple[Engine, Engine]) -> None:
+    exact, half = engines
+    with ZipFile(PHOTOS) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".jpg")][:8]
+        pixels = np.stack([np.asarray(exact.read(archive.read(name))) for name in names])
+    assert np.diag(cosines(half.encode(pixels), exact.encode(pixels))).mean() > 0.998
+
+
+def test_a_network_in_bfloat16_leaves_keras_as_it_was(engines: tuple[Engine, Engine]) -> None:
+    import keras
+
+    assert keras.config.dtype_policy().name == "float32"
+    assert load_network(BFLOAT16).get_layer("conv_head").compute_dtype == "bfloat16"
+    assert load_network(LITE).get_layer("conv_head").compute_dtype == "float32"

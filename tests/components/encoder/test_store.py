@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.encoder.pool import EmbeddingPool, EncoderCard
-from components.encoder.store import CHANGED, EmbeddingStore, vectors_path, write_store
+from components.encoder.store import CHANGED, READ_AGAIN, REPLACE, EmbeddingStore, vectors_path, write_store
 from data_contracts.schema import EMBEDDING_INDEX, PHOTOGRAPHS, QUARANTINE
 
 CARD = EncoderCard("toy", "0123456789abcdef", 3, 8, "notebook", "float32")
@@ -105,12 +105,19 @@ def test_photographs_without_embedding_are_quarantined_with_digest_and_reason(tm
     pool = pool_of(tmp_path / "pool", [1], bad=[2])
     store = store_of(tmp_path / "store", photographs([(10, 1), (20, 2), (30, None), (40, 3), (50, 2)]), pool)
     assert store.index["image_id"].tolist() == [10]
-    assert store.quarantine.values.tolist() == [
-        [20, "train", "20.jpg", digest_of(2), "reason 2"],
-        [30, "train", "30.jpg", "", "cannot be read"],
-        [40, "train", "40.jpg", digest_of(3), CHANGED],
-        [50, "train", "50.jpg", digest_of(2), "reason 2"],
-    ]
+    rows = store.quarantine.set_index("image_id").to_dict("index")
+    remedies = {image_id: row.pop("remedy") for image_id, row in rows.items()}
+    expected = {
+        20: (digest_of(2), "reason 2"),
+        30: ("", "cannot be read"),
+        40: (digest_of(3), CHANGED),
+        50: (digest_of(2), "reason 2"),
+    }
+    assert rows == {
+        i: {"archive": "train", "file_name": f"{i}.jpg", "digest": digest, "reason": reason}
+        for i, (digest, reason) in expected.items()
+    }
+    assert (remedies[20], remedies[30], remedies[50]) == (REPLACE, READ_AGAIN, REPLACE)
 
 
 @pytest.mark.parametrize("image_ids", [[1, 77, 2, 78], np.array([77, 78])])
