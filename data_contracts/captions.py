@@ -1,5 +1,8 @@
 """The contract of the caption table: captions, the images they describe, and the splits."""
 
+import re
+import unicodedata
+
 import numpy as np
 import pandas as pd
 
@@ -31,7 +34,7 @@ def caption_facts(captions: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
     """
     visible = captions["caption"].str.replace(r"\s", "", regex=True)
     characters = visible.str.len()
-    letters = visible.str.count(r"[^\W\d_]")
+    letters = visible.str.count(_letters(visible))
     return captions[["caption_id", "image_id", "caption"]].assign(
         characters=characters,
         words=captions["tokens"].str.count(r"\S+").astype("float64").where(characters > 0),
@@ -39,6 +42,13 @@ def caption_facts(captions: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
         listed=captions["image_id"].isin(images["image_id"]),
         repeated=captions.duplicated(["image_id", "split", "tokens"]) & (characters > 0),
     )
+
+
+def _letters(texts: "pd.Series[str]") -> str:
+    """A pattern of the letters in these texts, of any script, with the marks that belong to them."""
+    used = set().union(*texts)
+    letters = [character for character in used if unicodedata.category(character)[0] in "LM"]
+    return f"[{re.escape(''.join(sorted(letters)))}]" if letters else r"(?!)"
 
 
 def image_facts(images: pd.DataFrame, captions: pd.DataFrame) -> pd.DataFrame:

@@ -31,11 +31,11 @@ def photograph_facts(photographs: pd.DataFrame, images: pd.DataFrame, tolerated:
     there = images.loc[images["file_name"] != "", ["image_id", "split", "file_name"]]
     facts = there.merge(photographs.drop(columns="file_name"), how="outer", on="image_id", indicator="found")
     readable = facts["error"].eq("")
-    content = facts["digest"].where(readable & (facts["bytes"] > 0))
+    content = facts["digest"].where(readable & (facts["bytes"] > 0) & (facts["digest"] != ""))
     copies = facts.assign(content=content).dropna(subset=["content", "split"])
     first = copies.drop_duplicates("content").set_index("content")
     twin = content.map(first["image_id"]).astype("Int64")
-    apart = content.notna() & facts["split"].ne(content.map(first["split"]))
+    apart = content.notna() & facts["split"].notna() & facts["split"].ne(content.map(first["split"]))
     over = apart.sum() > tolerated
     return facts.assign(
         read=facts["found"] != "left_only",

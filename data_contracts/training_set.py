@@ -58,7 +58,7 @@ def split_facts(facts: pd.DataFrame, needed: tuple[str, str]) -> pd.DataFrame:
     groups = facts.groupby("split")
     found = pd.DataFrame({
         "embedded": groups["embedded"].sum(),
-        "lost_share": 1 - groups["embedded"].mean(),
+        "lost_share": (~facts["embedded"]).groupby(facts["split"]).mean(),
         "truncated_share": groups["truncated"].mean(),
     })  # fmt: skip
     return found.reindex(list(needed)).rename_axis("split").reset_index().fillna({"embedded": 0})

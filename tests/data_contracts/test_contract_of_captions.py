@@ -19,7 +19,8 @@ def good_tables() -> Tables:
     names = [f"{i}.jpg" for i in range(1, 7)]
     images = pd.DataFrame({"image_id": range(1, 7), "split": split, "archive": "a.zip", "file_name": names})
     captions = pd.DataFrame({"caption_id": range(100, 112), "image_id": [*range(1, 7)] * 2, "split": split * 2})
-    captions = captions.assign(caption="A cat sits.", tokens="a cat sits")
+    captions = captions.assign(caption=["A cat sits."] * 6 + ["The dog, too."] * 6)
+    captions = captions.assign(tokens=["a cat sits"] * 6 + ["the dog too"] * 6)
     return captions.astype(CAPTIONS), images.astype(IMAGES)
 
 
@@ -65,7 +66,7 @@ def keep_captions(keep: Callable[[pd.DataFrame], "pd.Series[bool]"]) -> Callable
 
 def caption_often(tables: Tables) -> Tables:
     captions, images = tables
-    more = captions[captions["image_id"] == 3].assign(caption_id=lambda frame: frame["caption_id"] + 900)
+    more = captions[captions["image_id"] == 3].assign(caption_id=[900, 901], tokens=["a red cat", "the red dog"])
     return pd.concat([captions, more], ignore_index=True), images
 
 
@@ -90,7 +91,7 @@ def test_good_tables_pass() -> None:
     ],
 )  # fmt: skip
 def test_a_broken_critical_rule_names_the_row(rule: str, plant: Callable[[Tables], Tables], named: list[str]) -> None:
-    report = judge(plant(good_tables()), LIMITS.model_copy(update={"min_captions_per_image": 1}))
+    report = judge(plant(good_tables()), LIMITS.model_copy(update={"min_captions_per_image": 1, "min_letter_share": 0}))
     assert not report.passed
     offenders = broken(report).pop(rule)
     assert len(offenders) == len(named)
@@ -102,6 +103,8 @@ def test_a_broken_critical_rule_names_the_row(rule: str, plant: Callable[[Tables
     ("rule", "plant", "named"),
     [
         ("caption-length", set_caption(7, tokens="a cat sits on a mat"), "caption_id=107, image_id=2"),
+        ("caption-in-letters", set_caption(7, caption="cat_0042.jpg (1)"), "image_id=2, caption=cat_0042.jpg (1)"),
+        ("caption-once", set_caption(7, caption="a CAT sits", tokens="a cat sits"), "image_id=2, caption=a CAT sits"),
         ("captions-per-image", keep_captions(lambda c: c["caption_id"] != 107), "image_id=2"),
         ("captions-per-image", caption_often, "image_id=3"),
         ("image-in-archive", set_image(2, "file_name", ""), "image_id=3, split=train"),
@@ -115,9 +118,32 @@ def test_a_broken_warning_names_the_row_and_passes(rule: str, plant: Callable[[T
     assert named in warning.offenders[0]
 
 
+def test_letters_are_those_of_any_alphabet() -> None:
+    captions, images = good_tables()
+    foreign = [
+        "Кошка на диване.",
+        "Eine Katze, süß!",
+        "猫が座っている。",
+        "고양이가 앉아 있다",
+        "القطة تجلس هنا",
+        "Γάτα!",
+    ]
+    captions.loc[:5, "caption"] = foreign
+    assert broken(judge((captions, images))) == {}
+
+
+def test_letters_may_have_marks() -> None:
+    captions, images = good_tables()
+    captions.loc[:3, "caption"] = ["एक बिल्ली बैठी है", "বিড়াল বসে আছে", "பூனை அமர்ந்திருக்கிறது", "قِطَّةٌ تَجْلِسُ"]
+    assert broken(judge((captions, images))) == {}
+
+
 def test_too_many_missing_files_of_a_split_are_critical() -> None:
     report = judge(set_image(4, "file_name", "")(good_tables()))
-    assert broken(report)["few-images-missing"] == ("split=val",)
+    assert broken(report) == {
+        "image-in-archive": ("image_id=5, split=val",),
+        "few-images-missing": ("split=val",),
+    }
     assert [rule.rule for rule in report.violations] == ["few-images-missing"]
 
 

@@ -25,7 +25,7 @@ def good_index() -> pd.DataFrame:
 
 
 def quarantined(*image_ids: int) -> pd.DataFrame:
-    rows = [(i, "a.zip", f"{i}.jpg", f"digest {i}", "truncated JPEG") for i in image_ids]
+    rows = [(i, "a.zip", f"{i}.jpg", f"digest {i}", "truncated JPEG", "Replace it.") for i in image_ids]
     return pd.DataFrame(rows, columns=list(QUARANTINE)).astype(QUARANTINE)
 
 
@@ -64,7 +64,7 @@ def lose_image(store: Store) -> None:
 
 
 def embed_twice(store: Store) -> None:
-    store.vectors[1] = np.concatenate([store.vectors[1], np.arange(8, dtype=np.float32)[None]])
+    store.vectors[1] = np.concatenate([store.vectors[1], -store.vectors[1][:1]])
     store.index.loc[6] = [3, "digest 3", 1, 2]
 
 
@@ -131,6 +131,7 @@ def test_a_broken_critical_rule_names_the_row(
 def test_an_image_both_embedded_and_quarantined_is_critical() -> None:
     report = Store(quarantine=quarantined(3)).judge()
     assert [rule.rule for rule in report.violations] == ["image-accounted-for-once"]
+    assert "image_id=3" in report.violations[0].offenders[0]
 
 
 def test_a_quarantined_image_is_a_warning_with_file_and_reason() -> None:
@@ -147,6 +148,7 @@ def test_too_many_quarantined_images_of_a_split_are_critical() -> None:
     lose_image(store)
     report = store.judge(Limits(max_bad_fraction=0.2))
     assert [(rule.rule, rule.offenders) for rule in report.violations] == [("few-images-quarantined", ("split=train",))]
+    assert set(broken(report)) == {"few-images-quarantined", "image-readable"}
 
 
 def test_an_image_without_a_file_is_left_to_the_captions_contract() -> None:
@@ -154,6 +156,16 @@ def test_an_image_without_a_file_is_left_to_the_captions_contract() -> None:
     lose_image(store)
     store.images.loc[2, "file_name"] = ""
     assert broken(store.judge()) == {}
+
+
+@pytest.mark.parametrize("factor", [20, 0.05])
+def test_a_vector_of_unusual_length_is_a_warning(factor: float) -> None:
+    store = Store()
+    store.vectors[0][2] *= factor
+    report = store.judge()
+    assert report.passed
+    assert broken(report) == {"vector-length-usual": ("image_id=3, shard=0, row=2",)}
+    assert broken(store.judge(Limits(max_norm_ratio=100))) == {}
 
 
 def test_repeated_vectors_are_a_warning() -> None:

@@ -18,7 +18,7 @@ def scored() -> pd.DataFrame:
     columns = {
         "image_id": ["aa", "bb", "cc"],
         "uri": ["a.jpg", "b.jpg", "c.jpg"],
-        "caption": ["a cat", "a dog", ""],
+        "caption": ["a cat on grass", "a dog with a ball", ""],
         "logprob": [-1.5, 0.0, np.nan],
         "status": ["ok", "ok", "quarantined"],
         "error": ["", "", "truncated JPEG"],
@@ -93,15 +93,66 @@ def test_copies_of_a_photograph_need_as_many_rows() -> None:
     assert broken(judge(twice, ("aa", "aa", "bb", "cc"))) == {}
 
 
-def test_a_repeated_caption_is_a_warning_among_enough_captions() -> None:
-    captions = [f"a cat and {i} dogs" for i in range(15)] + ["a cat"] * 5
-    often = contract.check(evaluated(captions), range(20), Limits(max_repeated_caption_share=0.25))
-    assert broken(often) == {}
-    too_often = contract.check(evaluated(captions), range(20), Limits(max_repeated_caption_share=0.2499))
-    assert broken(too_often) == {"captions-differ": ("most_frequent=a cat",)}
-    assert too_often.passed
-    few = contract.check(evaluated(["a cat"] * 19), range(19), Limits())
-    assert broken(few) == {}
+@pytest.mark.parametrize("caption", ["two cats", "cat " * 51])
+def test_a_caption_of_unusual_length_is_a_warning(caption: str) -> None:
+    predictions = scored()
+    predictions.loc[1, "caption"] = caption
+    report = judge(predictions)
+    assert report.passed
+    assert broken(report) == {"caption-length": ("image_id=bb, uri=b.jpg",)}
+
+
+DIFFERENT = [f"a cat and {i} dogs" for i in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "captions", "limit", "tolerable", "named"),
+    [
+        (
+            "captions-differ",
+            [*DIFFERENT[:15], *["a cat on grass"] * 5],
+            "max_repeated_caption_share",
+            0.25,
+            "most_frequent=a cat on grass",
+        ),
+        (
+            "captions-diverse",
+            [f"a cat and {i % 7} dogs" for i in range(20)],
+            "min_distinct_captions",
+            0.35,
+            "most_frequent=a cat and 0 dogs",
+        ),
+        (
+            "captions-end-well",
+            [*DIFFERENT[:16], "a cat on a", "a dog on a", "a bird on a", "a horse with"],
+            "max_dangling_share",
+            0.2,
+            "most_frequent=a cat and 0 dogs, most_frequent_end=a",
+        ),
+    ],
+)
+def test_captions_that_are_bad_together_are_a_warning(
+    rule: str, captions: list[str], limit: str, tolerable: float, named: str
+) -> None:
+    intolerable = tolerable + (0.001 if limit.startswith("min") else -0.001)
+    broken_limit = contract.check(evaluated(captions), range(20), Limits(**{limit: intolerable}))
+    assert broken_limit.passed
+    assert broken(broken_limit) == {rule: (named,)}
+    assert broken(contract.check(evaluated(captions), range(20), Limits(**{limit: tolerable}))) == {}
+
+
+def test_few_captions_are_not_judged_together() -> None:
+    limits = Limits(min_distinct_captions=0.1, min_captions_to_judge=7)
+    cut = evaluated(["a cat on a"] * 7)
+    assert set(broken(contract.check(cut, range(7), limits))) == {"captions-differ", "captions-end-well"}
+    assert broken(contract.check(cut[:6], range(6), limits)) == {}
+
+
+def test_quarantined_images_have_no_captions_to_judge_together() -> None:
+    predictions = evaluated([*DIFFERENT[:15], *[""] * 5])
+    predictions.loc[15:, ["status", "error", "logprob"]] = ["quarantined", "truncated JPEG", np.nan]
+    limits = Limits(min_captions_to_judge=15, max_repeated_caption_share=0.1)
+    assert broken(contract.check(predictions, range(20), limits)) == {}
 
 
 def test_an_empty_table_is_judged_not_raised() -> None:

@@ -48,7 +48,7 @@ def test_a_good_vocabulary_passes_in_any_order() -> None:
     ],
 )  # fmt: skip
 def test_a_broken_rule_names_the_word(rule: str, vocabulary: pd.DataFrame, named: tuple[str, ...]) -> None:
-    report = judge(vocabulary, texts(), Limits(max_unknown_rate=1))
+    report = judge(vocabulary, texts(), Limits(max_unknown_rate=1, min_known_captions=0))
     assert not report.passed
     assert broken(report) == {rule: named}
 
@@ -60,12 +60,22 @@ def test_a_vocabulary_may_be_too_large() -> None:
 
 
 def test_unknown_words_are_critical_in_training_only() -> None:
-    training = judge(table(WORDS), texts(train="a zebra sits"))
+    limits = Limits(min_known_captions=0)
+    training = judge(table(WORDS), texts(train="a zebra sits"), limits)
     assert [rule.rule for rule in training.violations] == ["training-words-known"]
     assert broken(training) == {"training-words-known": ("split=train, most_frequent_unknown=zebra",)}
-    validation = judge(table(WORDS), texts(val="a zebra sits"))
+    validation = judge(table(WORDS), texts(val="a zebra sits"), limits)
     assert validation.passed
     assert broken(validation) == {"other-words-known": ("split=val, most_frequent_unknown=zebra",)}
+
+
+def test_few_unknown_words_in_too_many_captions_are_a_warning() -> None:
+    known, spoiled = texts(), texts(val="a cat sits a cat sits a cat sits zebra")
+    report = judge(table(WORDS), pd.concat([known, spoiled, spoiled]))
+    assert report.passed
+    assert broken(report) == {"captions-known": ("split=val, most_frequent_unknown=zebra",)}
+    half = judge(table(WORDS), pd.concat([known, spoiled]))
+    assert broken(half) == {}
 
 
 def test_an_empty_vocabulary_is_reported_not_raised() -> None:

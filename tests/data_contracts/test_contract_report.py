@@ -2,12 +2,13 @@ import json
 import pickle
 import re
 from dataclasses import replace
+from html.parser import HTMLParser
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_contracts.report import ContractReport, ContractViolation, RuleResult
+from data_contracts.report import ContractReport, ContractViolation, RuleResult, to_html
 
 GOOD = RuleResult("images", "image-captioned", "critical", True, "a caption", "0 of 6 rows", 0, (), "Caption it.")
 WARNING = replace(GOOD, rule="image-in-archive", severity="warning", passed=False, offenders=("image_id=3",))
@@ -65,3 +66,80 @@ def test_json_round_trip(report: ContractReport) -> None:
     data = report.to_json()
     assert data["passed"] is report.passed
     assert ContractReport.from_json(json.loads(json.dumps(data))) == report
+
+
+class Reader(HTMLParser):
+    """A page's elements, its text, and whether every element that must be closed is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements: list[str] = []
+        self.attributes: set[str] = set()
+        self.open: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.elements.append(tag)
+        self.attributes |= {name for name, _ in attributes}
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    @classmethod
+    def of(cls, page: str) -> "Reader":
+        reader = cls()
+        reader.feed(page)
+        reader.close()
+        assert reader.open == []
+        return reader
+
+
+def test_the_page_shows_every_rule_and_the_broken_ones_with_offenders_and_remedy() -> None:
+    reports = [ContractReport("captions", 1234, (GOOD, WARNING, BAD)), ContractReport("drift", 1, (GOOD,))]
+    text = Reader.of(to_html(reports, "Contracts of COCO")).text
+    assert text.count("Contracts of COCO") == 2
+    for part in ("captions: failed", "drift: passed", "1,234 rows; 3 rules, 1 broken,\n1 warnings", BAD.expected):
+        assert part in text
+    for offender in WARNING.offenders + BAD.offenders:
+        assert text.count(offender) == 1
+    assert text.count("Caption it.") == 2
+    captions, drift = text.split("drift: passed")
+    order = [captions.index(rule.rule) for rule in (BAD, WARNING, GOOD)]
+    assert max(order[:2]) < order[2]
+    assert GOOD.rule in drift
+
+
+def test_the_page_needs_nothing_else() -> None:
+    page = to_html([ContractReport("captions", 6, (GOOD, WARNING, BAD))], "Contracts")
+    for reference in ("http://", "https://", "src=", "href=", "<link", "<script", "@import", "url("):
+        assert reference not in page
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "<script>alert(1)</script>",
+        "<img src=x onerror=alert(1)>",
+        "</code></table>",
+        "&lt;b&gt;",
+        "\" onclick='x'",
+        "{{ 7 * 7 }}",
+        "https://example.com/a.jpg",
+    ],
+)
+def test_texts_from_data_are_text_on_the_page(hostile: str) -> None:
+    harmless = RuleResult(*["x"] * 2, "critical", False, *["x"] * 2, 1, ("x",), "x")
+    hostile_rule = RuleResult(*[hostile] * 2, "critical", False, *[hostile] * 2, 1, (hostile,), hostile)
+    plain = Reader.of(to_html([ContractReport("x", 1, (harmless,))], "x"))
+    page = Reader.of(to_html([ContractReport(hostile, 1, (hostile_rule,))], hostile))
+    assert (page.elements, page.attributes) == (plain.elements, plain.attributes)
+    assert page.text.count(hostile) == 9
+
+
+def test_a_page_of_no_reports_is_a_page() -> None:
+    assert "Nothing judged" in Reader.of(to_html([], "Nothing judged")).text

@@ -13,6 +13,8 @@ from data_contracts.schema import END, UNK
 
 LENGTH = 6
 
+PARTS = {"saved_model", "vocabulary.json", "model.json", "reference.json"}
+
 
 @pytest.fixture(scope="module")
 def exported(package: Path) -> Any:
@@ -33,7 +35,7 @@ def as_arrays(found: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_package_is_code_graph_vocabulary_and_card(package: Path) -> None:
     assert {path.name for path in package.iterdir()} == {"model.py", "captioner"}
-    assert {path.name for path in (package / "captioner").iterdir()} == {"saved_model", "vocabulary.json", "model.json"}
+    assert {path.name for path in (package / "captioner").iterdir()} == PARTS
     card = json.loads((package / "captioner" / "model.json").read_text(encoding="utf-8"))
     encoder = {"name": "toy", "fingerprint": "0123456789abcdef", "dimension": 5, "input_size": 8}
     encoder |= {"preprocessing": "notebook", "storage": "float32"}

@@ -10,12 +10,14 @@ import pytest
 
 from components.encoder.pool import EmbeddingPool, EncoderCard
 from components.registry.captioner import Caption, Captioner, Embeddings, Search
+from components.registry.reference import Reference
 from components.scoring import score
 from components.scoring.inputs import list_images
 from components.scoring.score import caption_images, read_predictions, write_predictions
-from data_contracts.schema import PREDICTIONS
+from data_contracts.schema import DRIFT, PREDICTIONS
 
 Photograph = Callable[[int], bytes]
+REFERENCE = Reference([128.0, 128.0, 128.0], [64.0, 32.0, 0.0], 1.5, 4.0)
 CARD = EncoderCard("colours", "0123456789abcdef", 3, 8, "antialias", "float32")
 
 
@@ -51,19 +53,30 @@ def colours(photograph: bytes) -> str:
 
 
 @pytest.fixture
-def predictions_of(tmp_path: Path) -> Callable[..., pd.DataFrame]:
-    """The predictions for files of these names and contents; a name without content is not there."""
+def score_files(tmp_path: Path) -> Callable[..., tuple[pd.DataFrame, pd.DataFrame]]:
+    """Predictions and drift for files of these names and contents; a name without content is not there."""
+    REFERENCE.save(tmp_path / "reference.json")
 
-    def make(captioner: Captioner | None = None, search: Search | None = None, **files: bytes | None) -> pd.DataFrame:
+    def make(
+        captioner: Captioner | None = None, search: Search | None = None, **files: bytes | None
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
         for name, content in files.items():
             if content is not None:
                 (tmp_path / name).write_bytes(content)
         table = tmp_path / "images.parquet"
         pd.DataFrame({"path": list(files)}).to_parquet(table)
         pool = EmbeddingPool(tmp_path / "pool", CARD)
-        return caption_images(table, list_images(table), captioner or Colours(), search or Search(), "7", pool)
+        captioner = captioner or Colours()
+        captioner.folder = tmp_path
+        return caption_images(table, list_images(table), captioner, search or Search(), "7", pool)
 
     return make
+
+
+@pytest.fixture
+def predictions_of(score_files: Callable[..., tuple[pd.DataFrame, pd.DataFrame]]) -> Callable[..., pd.DataFrame]:
+    """The predictions alone."""
+    return lambda *args, **files: score_files(*args, **files)[0]
 
 
 @pytest.mark.parametrize("shard", [1, 2, 1024])
@@ -118,6 +131,34 @@ def test_the_columns_are_the_contracts_before_and_after_storing(
     assert {name: str(dtype) for name, dtype in table.dtypes.items()} == PREDICTIONS
     write_predictions(table, tmp_path)
     pd.testing.assert_frame_equal(read_predictions(tmp_path), table)
+
+
+def test_drift_is_that_of_the_captioned_images(
+    photograph: Photograph, score_files: Callable[..., tuple[pd.DataFrame, pd.DataFrame]]
+) -> None:
+    _, drift = score_files(one=photograph(1), bad=b"bad", two=photograph(2), gone=None, copy=photograph(1))
+    captioner = Colours()
+    embeddings = captioner.embed(captioner.read([photograph(1), photograph(2), photograph(1)]))
+    deviations = ((embeddings - 128) / [64, 32, 1])[:, :2]
+    far = np.sqrt((deviations**2).mean(axis=1)) > 1.5
+    [found] = drift.to_dict("records")
+    assert {name: str(dtype) for name, dtype in drift.dtypes.items()} == DRIFT
+    assert found == pytest.approx(
+        {
+            "images": 3,
+            "embedding_shift": np.sqrt((deviations.mean(axis=0) ** 2).mean()),
+            "outlier_share": far.mean(),
+            "caption_words": 3,
+            "training_caption_words": 4,
+        }
+    )
+
+
+def test_drift_of_no_readable_image_is_a_row(score_files: Callable[..., tuple[pd.DataFrame, pd.DataFrame]]) -> None:
+    _, drift = score_files(bad=b"bad", gone=None)
+    assert {name: str(dtype) for name, dtype in drift.dtypes.items()} == DRIFT
+    assert drift["images"].tolist() == [0]
+    assert drift["embedding_shift"].tolist() == [0]
 
 
 class Interrupted(pd.DataFrame):
