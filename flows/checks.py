@@ -180,7 +180,7 @@ def _check(
 
     code = [f"data_contracts.{table}", "data_contracts.runner", "data_contracts.report"]
     try:
-        artifact = make(Stage(f"check-{table}", limits, data, inputs=inputs, sources=code), work)
+        artifact = make(Stage(f"check-{table.replace('_', '-')}", limits, data, inputs=inputs, sources=code), work)
     except ContractViolation as violation:
         publish_report(violation.report, run_id)
         publish_page([violation.report], run_id)
@@ -196,8 +196,9 @@ def read_report(check: Artifact) -> ContractReport:
 
 def publish_report(report: ContractReport, run_id: str) -> None:
     """Shows a contract's report in Prefect and keeps it with the MLflow run."""
-    create_markdown_artifact(report.to_markdown(), key=f"contract-{report.table.replace(' ', '-')}")
-    tracking.log_dict(run_id, report.to_json(), f"contracts/{report.table}.json")
+    name = report.table.replace(" ", "-")
+    create_markdown_artifact(report.to_markdown(), key=f"contract-{name}")
+    tracking.log_dict(run_id, report.to_json(), f"contracts/{name}.json")
 
 
 def publish_page(reports: Sequence[ContractReport], run_id: str) -> None:
