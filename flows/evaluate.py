@@ -10,6 +10,7 @@ from components.encoder.registry import find_encoder
 from components.evaluation.report import GALLERY_FILE, Summary
 from components.registry import tracking
 from components.registry.models import RegisteredModel, describe
+from data_contracts.report import RuleResult
 from flows import checks, tasks
 from flows.embed import extract_embeddings
 from flows.settings import settings
@@ -23,6 +24,7 @@ class EvaluationResult:
     model: RegisteredModel
     summary: Summary
     gallery: Path
+    warnings: tuple[RuleResult, ...]
 
 
 @flow(name="evaluate-captioner")
@@ -36,12 +38,20 @@ def evaluate_captioner(model: str, profile: Profile, split: str) -> EvaluationRe
         dataset = tasks.fetch_dataset(profile)
         captions = tasks.build_caption_table(dataset, profile)
         tasks.require_split(captions, split)
-        checks.check_captions(captions, profile, run)
+        captions_ok = checks.check_captions(captions, profile, run)
         photographs = tasks.list_photographs(dataset, captions, profile)
-        checks.check_images(photographs, captions, profile, run)
+        images_ok = checks.check_images(photographs, captions, profile, run)
         embeddings = extract_embeddings(photographs, tasks.archives_of(dataset, profile), profile)
-        checks.check_embeddings(embeddings, captions, profile, run)
+        embeddings_ok = checks.check_embeddings(embeddings, captions, profile, run)
         evaluation = tasks.evaluate_captioner(registered, dataset, captions, embeddings, profile, split)
-        checks.check_predictions(evaluation, captions, embeddings, profile, split, run)
+        predictions_ok = checks.check_predictions(evaluation, captions, embeddings, profile, split, run)
         tasks.log_evaluation(evaluation, run)
-    return EvaluationResult(run, registered, Summary.load(evaluation.path), evaluation.path / GALLERY_FILE)
+    reports = [checks.read_report(check) for check in (captions_ok, images_ok, embeddings_ok, predictions_ok)]
+    checks.publish_page(reports, run)
+    return EvaluationResult(
+        run_id=run,
+        model=registered,
+        summary=Summary.load(evaluation.path),
+        gallery=evaluation.path / GALLERY_FILE,
+        warnings=tuple(rule for report in reports for rule in report.warnings),
+    )

@@ -56,13 +56,15 @@ def score_images(request: ScoringRequest) -> ScoringResult:
     params = {**request.model_dump(mode="json"), "model": model.uri}
     with tracking.tracked_run(f"score {model.name} {model.version}", params) as run:
         scoring = caption_images(request.images, model, search)
-        check = checks.check_scoring(scoring, request.images, request.limits, run)
-        drift = checks.check_drift(scoring, request.limits, run)
+        predictions_ok = checks.check_scoring(scoring, request.images, request.limits, run)
+        drift_ok = checks.check_drift(scoring, request.limits, run)
         predictions = publish_predictions(scoring, request.out, run)
     rows = score.read_predictions(predictions.parent)
     bad = rows[rows["status"] == "quarantined"]
     quarantined = tuple(zip(bad["uri"], bad["error"], strict=True))
-    warnings = tuple(rule for report in (check, drift) for rule in checks.read_report(report).warnings)
+    reports = [checks.read_report(check) for check in (predictions_ok, drift_ok)]
+    checks.publish_page(reports, run)
+    warnings = tuple(rule for report in reports for rule in report.warnings)
     return ScoringResult(run, model, predictions, len(rows) - len(bad), quarantined, warnings)
 
 

@@ -130,6 +130,7 @@ def evaluation(result: "EvaluationResult", as_json: bool) -> None:
         return
     out = _console()
     out.print(f"{result.model.uri} on {summary.split}, {summary.images:,} images")
+    _warnings(out, result.warnings)
     _scores(out, summary.metrics, summary.tokenizer)
     out.print(f"gallery  {result.gallery}", highlight=False)
 
