@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench bench-extract bench-scaling docs faults clean lock
+.PHONY: demo test lint bench bench-extract bench-scaling bench-contracts docs faults clean lock
 
 demo: .venv/ready
 	$(BIN)/captioning train --profile demo
@@ -17,13 +17,16 @@ lint: .venv/ready
 	$(BIN)/lint-imports
 
 # Each benchmark ends with one JSON line of ratios.
-bench: bench-extract bench-scaling
+bench: bench-extract bench-scaling bench-contracts
 
 bench-extract: .venv/ready
 	$(BIN)/python -m tests.benchmarks.extract
 
 bench-scaling: .venv/ready
 	$(BIN)/python -m tests.benchmarks.scaling
+
+bench-contracts: .venv/ready
+	$(BIN)/python -m tests.benchmarks.contracts
 
 # The page of all data contracts, written from the suites.
 docs: .venv/ready

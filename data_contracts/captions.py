@@ -1,8 +1,5 @@
 """The contract of the caption table: captions, the images they describe, and the splits."""
 
-import re
-import unicodedata
-
 import numpy as np
 import pandas as pd
 
@@ -10,6 +7,9 @@ from data_contracts.limits import Limits
 from data_contracts.report import ContractReport
 from data_contracts.runner import Suite, between, check_columns, critical, holds, suite, unique, validate, warning
 from data_contracts.schema import CAPTIONS, IMAGES
+
+SPACE = r"\s\p{Z}\x0b\x1c-\x1f\x85"
+"""Whatever Unicode counts as a space, for a class of characters."""
 
 
 def check(
@@ -29,26 +29,22 @@ def check(
 
 
 def caption_facts(captions: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
-    """One row a caption: its ids and text, visible `characters`, `words` and `letter_share` (null without
-    characters), `listed` image, `repeated` (its image has the same words from another caption).
+    """One row a caption: its ids and text, visible `characters`, `words` (null without characters), `letter_share`
+    (null without words), `listed` image, `repeated` (its image has the same words from another caption).
     """
-    visible = captions["caption"].str.replace(r"\s", "", regex=True)
-    characters = visible.str.len()
-    letters = visible.str.count(_letters(visible))
+    texts = captions["caption"]
+    # Counting what is rare, by classes that Arrow knows, takes a tenth of the time of counting letters.
+    characters = texts.str.len() - texts.str.count(f"[{SPACE}]")
+    letters = characters - texts.str.count(rf"[^\p{{L}}\p{{M}}{SPACE}]")
+    spaces = captions["tokens"].str.len() - captions["tokens"].str.replace(" ", "", regex=False).str.len()
+    words = (spaces + 1).where(captions["tokens"] != "", 0).astype("float64").where(characters > 0)
     return captions[["caption_id", "image_id", "caption"]].assign(
         characters=characters,
-        words=captions["tokens"].str.count(r"\S+").astype("float64").where(characters > 0),
-        letter_share=letters / characters.where(characters > 0),
+        words=words,
+        letter_share=(letters / characters).where(words > 0),
         listed=captions["image_id"].isin(images["image_id"]),
         repeated=captions.duplicated(["image_id", "split", "tokens"]) & (characters > 0),
     )
-
-
-def _letters(texts: "pd.Series[str]") -> str:
-    """A pattern of the letters in these texts, of any script, with the marks that belong to them."""
-    used = set().union(*texts)
-    letters = [character for character in used if unicodedata.category(character)[0] in "LM"]
-    return f"[{re.escape(''.join(sorted(letters)))}]" if letters else r"(?!)"
 
 
 def image_facts(images: pd.DataFrame, captions: pd.DataFrame) -> pd.DataFrame:

@@ -25,26 +25,27 @@ def check(photographs: pd.DataFrame, images: pd.DataFrame, limits: Limits) -> Co
 
 def photograph_facts(photographs: pd.DataFrame, images: pd.DataFrame, tolerated: int) -> pd.DataFrame:
     """One row an image that has a file, or a photograph: `read` (null when the photograph was not looked for),
-    `listed`, `readable`, `empty`, `digest_fits` (64 hex digits where readable), `again` in its split by content, its
-    `twin` in another split, and `leaked` or, when no more images than `tolerated` are, `leaked_tolerated`.
+    `listed`, `readable`, `empty`, `digest_fits` (64 hex digits where readable), `again` in its split by content, the
+    `twin` of which it is a copy, and `leaked` or, when no more images than `tolerated` are, `leaked_tolerated`.
     """
     there = images.loc[images["file_name"] != "", ["image_id", "split", "file_name"]]
     facts = there.merge(photographs.drop(columns="file_name"), how="outer", on="image_id", indicator="found")
-    readable = facts["error"].eq("")
-    content = facts["digest"].where(readable & (facts["bytes"] > 0) & (facts["digest"] != ""))
+    readable, digest_fits = facts["error"].eq(""), facts["digest"].str.fullmatch("[0-9a-f]{64}").eq(True)
+    content = facts["digest"].where(readable & (facts["bytes"] > 0) & digest_fits)
     copies = facts.assign(content=content).dropna(subset=["content", "split"])
     first = copies.drop_duplicates("content").set_index("content")
     twin = content.map(first["image_id"]).astype("Int64")
     apart = content.notna() & facts["split"].notna() & facts["split"].ne(content.map(first["split"]))
+    again = copies.duplicated(["content", "split"]).reindex(facts.index, fill_value=False)
     over = apart.sum() > tolerated
     return facts.assign(
         read=facts["found"] != "left_only",
         listed=facts["found"] != "right_only",
         readable=readable | (facts["found"] == "left_only"),
         empty=facts["bytes"].eq(0) & readable,
-        digest_fits=facts["digest"].str.fullmatch("[0-9a-f]{64}").eq(True) | ~readable,
-        again=copies.duplicated(["content", "split"]).reindex(facts.index, fill_value=False),
-        twin=twin.where(apart),
+        digest_fits=digest_fits | ~readable,
+        again=again,
+        twin=twin.where(apart | again),
         leaked=apart & over,
         leaked_tolerated=apart & ~over,
     ).drop(columns="found")

@@ -86,7 +86,7 @@ def caption_facts(predictions: pd.DataFrame, judged_from: int) -> pd.DataFrame:
     if not len(counts) or len(captions) < judged_from:
         nothing = {"share": np.nan, "distinct_share": np.nan, "dangling_share": np.nan}
         return pd.DataFrame([{"most_frequent": "", "most_frequent_end": "", **nothing}])
-    ends = captions.str.split().str[-1]
+    ends = captions.str.rsplit(n=1).str[-1]
     dangling = ends[ends.isin(FUNCTION_WORDS)].value_counts()
     return pd.DataFrame([{
         "most_frequent": counts.index[0],

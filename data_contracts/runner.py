@@ -84,8 +84,11 @@ def validate(table: str, frame: pd.DataFrame, suite: Suite, ids: Sequence[str]) 
     """
     gx = great_expectations()
     facts = frame.reset_index(drop=True)
+    # The library hashes whatever it is given: texts that only name the rows would take most of its time.
+    judged = {value for rule in suite.expectations for name, value in dict(rule).items() if name.startswith("column")}
+    used = [column for column in facts if column in judged]
     asset = _context(gx).data_sources.add_pandas(table).add_dataframe_asset(table)
-    batch = asset.add_batch_definition_whole_dataframe(table).get_batch({"dataframe": facts})
+    batch = asset.add_batch_definition_whole_dataframe(table).get_batch({"dataframe": facts[used]})
     # Without index column names offenders come as row numbers: cheap even when a large table is all wrong.
     how = {"result_format": "SUMMARY", "partial_unexpected_count": MAX_OFFENDERS}
     outcome = batch.validate(suite, result_format=how)

@@ -45,11 +45,15 @@ def caption_facts(
 ) -> pd.DataFrame:
     """One row a caption: its ids and text, `known_words`, whether it is `embedded` and `truncated`."""
     known = set(vocabulary["word"]) - set(SPECIALS)
-    words = [tokens.split() for tokens in captions["tokens"]]
+    known_words, truncated = [], []
+    for tokens in captions["tokens"].tolist():
+        words = tokens.split()
+        known_words.append(sum(map(known.__contains__, words)))
+        truncated.append(len(words) > max_length - 2)
     return captions[["caption_id", "image_id", "split", "caption"]].assign(
-        known_words=[sum(word in known for word in caption) for caption in words],
+        known_words=known_words,
         embedded=captions["image_id"].isin(index["image_id"]),
-        truncated=[len(caption) > max_length - 2 for caption in words],
+        truncated=truncated,
     )
 
 

@@ -1,6 +1,7 @@
 """The contract of the vocabulary: ids, words, size, and how much of the captions it knows."""
 
 from collections import Counter
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,9 @@ from data_contracts.limits import Limits
 from data_contracts.report import ContractReport
 from data_contracts.runner import Suite, between, check_columns, critical, holds, rows, suite, unique, validate, warning
 from data_contracts.schema import CAPTIONS, SPECIALS, VOCABULARY
+
+SOME = 1000
+"""Captions divided into words at a time: a million small lists keep the garbage collector busy."""
 
 COUNTED: dict[str, str] = {name: CAPTIONS[name] for name in ("split", "tokens")}
 """The columns of the captions that coverage is computed from."""
@@ -52,13 +56,17 @@ def coverage_facts(vocabulary: pd.DataFrame, captions: pd.DataFrame, train_split
     known = set(vocabulary["word"]) - set(SPECIALS)
     facts = []
     for split, tokens in captions.groupby("split", sort=False)["tokens"]:
-        captions_words = [caption.split() for caption in tokens]
-        counts = Counter(word for words in captions_words for word in words)
+        counts, whole = Counter[str](), 0
+        texts = tokens.tolist()
+        for start in range(0, len(texts), SOME):
+            captions_words = [text.split() for text in texts[start : start + SOME]]
+            counts.update(chain.from_iterable(captions_words))
+            whole += sum(map(known.issuperset, captions_words))
         unknown = Counter({word: count for word, count in counts.items() if word not in known})
         rate = unknown.total() / max(1, counts.total())
         rates = (rate, np.nan) if split == train_split else (np.nan, rate)
-        whole = sum(known.issuperset(words) for words in captions_words) / max(1, len(captions_words))
-        facts.append((split, *rates, whole, " ".join(word for word, _ in unknown.most_common(3))))
+        most_frequent = " ".join(word for word, _ in unknown.most_common(3))
+        facts.append((split, *rates, whole / max(1, len(tokens)), most_frequent))
     names = ["split", "unknown_in_training", "unknown_elsewhere", "known_captions", "most_frequent_unknown"]
     return pd.DataFrame(facts, columns=names).astype(dict.fromkeys(names[1:4], "float64"))
 

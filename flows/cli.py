@@ -133,8 +133,10 @@ def score(
 ) -> None:
     """Run the batch scoring flow. Exit code 4: done, but some images could not be read."""
     from components.scoring.inputs import list_images
+    from components.scoring.score import prepare_folder
 
-    list_images(images)  # a wrong path is told before anything is started
+    prepare_folder(out.absolute())  # a wrong path is told before anything is started
+    list_images(images)
     with _prefect():
         from flows import show
         from flows.score import ScoringRequest, score_images

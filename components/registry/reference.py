@@ -41,7 +41,7 @@ class Reference:
             squares += (rows**2).sum(axis=0)
         mean = total / len(vectors)
         variance = np.maximum(squares / len(vectors) - mean**2, 0)
-        deviation = np.where(variance > 1e-9, np.sqrt(variance), 0)
+        deviation = np.where(variance > 1e-12 * variance.max(), np.sqrt(variance), 0)
         found = cls(mean.tolist(), deviation.tolist(), 0.0, float(tokens.str.count(r"\S+").mean()))
         far = np.quantile(found.distances(vectors), FAR)
         return cls(found.mean, found.deviation, float(far), found.caption_words)
@@ -50,6 +50,8 @@ class Reference:
         """Each vector's distance from the mean, in standard deviations (root mean square): (vectors,)."""
         mean, deviation = np.array(self.mean), np.array(self.deviation)
         varies = deviation > 0
+        if not varies.any():
+            return np.zeros(len(vectors))
         starts = range(0, len(vectors), ROWS)
         found = [
             np.sqrt((((vectors[i : i + ROWS] - mean)[:, varies] / deviation[varies]) ** 2).mean(axis=1)) for i in starts
@@ -62,7 +64,8 @@ class Reference:
         sums = [vectors[start : start + ROWS].sum(axis=0, dtype=np.float64) for start in range(0, count, ROWS)]
         mean, deviation = np.array(self.mean), np.array(self.deviation)
         varies = deviation > 0
-        moved = (np.sum(sums, axis=0) / count - mean)[varies] / deviation[varies] if count else np.zeros(1)
+        judged = count and varies.any()
+        moved = (np.sum(sums, axis=0) / count - mean)[varies] / deviation[varies] if judged else np.zeros(1)
         row = {
             "images": count,
             "embedding_shift": float(np.sqrt((moved**2).mean())),

@@ -99,7 +99,7 @@ def test_a_broken_critical_rule_names_the_photograph(rule: str, plant: Callable[
 @pytest.mark.parametrize(
     ("rule", "plant", "named"),
     [
-        ("photograph-once", set_photograph(3, digest=digest(2)), "image_id=4, split=train, file_name=4.jpg"),
+        ("photograph-once", set_photograph(3, digest=digest(2)), "image_id=4, split=train, file_name=4.jpg, twin=2"),
         ("photograph-not-empty", set_photograph(2, bytes=0), "image_id=3, split=train, file_name=3.jpg"),
         (
             "photograph-readable",

@@ -68,7 +68,7 @@ def test_one_fault_among_six_hundred_thousand_captions_is_found() -> None:
         "caption-once": (f"caption_id={5 * COUNT - 1}, image_id={LAST}, caption={texts['caption'].iloc[-1]}",)
     }
     assert broken(vocabulary.check(words, texts, limits, train_split="train")) == {}
-    assert broken(images.check(photographs, listed, limits)) == {"photograph-once": (where,)}
+    assert broken(images.check(photographs, listed, limits)) == {"photograph-once": (f"{where}, twin={LAST - 1}",)}
     assert broken(training_set.check(texts, words, index, limits, max_length=20, **splits)) == {
         "caption-has-known-words": (f"caption_id={5 * COUNT - 3}, image_id={LAST}, caption=Zwei hunde.",)
     }
