@@ -1,4 +1,4 @@
-"""What the data contracts cost at COCO's size: 120,000 images, 600,000 captions of random words, 2,048 numbers an image.
+"""What the data contracts cost at COCO's size: 120,000 images, 600,000 captions of random words.
 
 Run by `make bench-contracts`; Great Expectations' import (seconds, once) is not counted. Ends with one JSON line: the
 seconds of all contracts together and the memory they take beyond the data.
