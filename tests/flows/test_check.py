@@ -1,5 +1,6 @@
 """A data set with a leak between its splits, as `captioning check` and `captioning train` meet it."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 PROFILE = """
@@ -93,3 +95,27 @@ def test_a_leak_that_is_tolerated_is_a_warning(home: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "warning: photographs, photograph-in-one-split" in done.stdout
+
+
+def test_what_cannot_be_decoded_is_in_the_quarantine_and_tried_again_when_it_is_replaced(
+    home: Path, photograph: Callable[[int], bytes]
+) -> None:
+    (home / "photos" / "19.jpg").write_bytes(photograph(19))
+    (home / "photos" / "3.jpg").write_bytes(photograph(3)[:-50])
+    asked = ("--profile", "leaky.toml", "--only", "embeddings,training_set", "--set", "limits.max_bad_fraction=0.2")
+    done = captioning(home, "check", *asked)
+    assert done.returncode == 0, done.stderr
+    assert "warning: images, image-readable" in done.stdout
+    assert "file_name=3.jpg" in done.stdout
+    (kept,) = home.glob("artifacts/*/artifacts/quarantine.csv")
+    (row,) = pd.read_csv(kept).to_dict("records")
+    assert (row["archive"], row["file_name"]) == ("all", "3.jpg")
+    assert row["digest"] == hashlib.sha256(photograph(3)[:-50]).hexdigest()
+    assert "truncated" in row["reason"]
+    assert "Put a whole image in its place" in row["remedy"]
+
+    (home / "photos" / "3.jpg").write_bytes(photograph(3))
+    again = captioning(home, "check", *asked)
+    assert again.returncode == 0, again.stderr
+    assert "20 photographs, 1 of them to embed" in again.stderr
+    assert "warning" not in again.stdout
