@@ -1,7 +1,7 @@
 """How fast photographs become committed embeddings, against the notebook's way; ratios of one run, InceptionV3.
 
-Run by `make bench-extract`. Arguments: a zip file of photographs (else 640 × 480 JPEGs are drawn) and a weights file
-(else random ones, which do not change the speed, but make the cosine a figure of noise).
+Run by `make bench-extract`. Arguments: a zip file of photographs (else scenes of 640 × 640 are drawn) and a weights
+file (else random ones, which do not change the speed, but make the cosine a figure of noise).
 
     notebook     one reader thread, OpenCV's decoding and crop, `model.predict` on batches of 32, an array at the end
     model_only   the encoder on pixels in memory, batches of 32
@@ -85,8 +85,10 @@ def main() -> None:
 
 
 def draw(folder: Path) -> Path:
-    draw_dataset(folder / "drawn", {"photos": 64}, seed=0, size=640)
-    return folder / "drawn" / "photos.zip"
+    drawn = folder / "drawn"
+    drawn.mkdir()
+    draw_dataset(drawn, {"photos": 64}, seed=0, size=640)
+    return drawn / "photos.zip"
 
 
 def copies(source: Path, target: Path) -> Path:
