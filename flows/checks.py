@@ -16,7 +16,7 @@ from components.encoder.store import EmbeddingStore
 from components.registry import tracking
 from components.vocabulary.vocabulary import Vocabulary
 from data_contracts.limits import Limits
-from data_contracts.report import ContractReport, ContractViolation, to_html
+from data_contracts.report import ContractReport, ContractViolation, RuleResult, to_html
 from flows.tasks import VOCABULARY_FILE, make, task
 
 REPORT_FILE = "report.json"
@@ -192,6 +192,13 @@ def _check(
 def read_report(check: Artifact) -> ContractReport:
     """The report that a check left."""
     return ContractReport.from_json(json.loads((check.path / REPORT_FILE).read_text(encoding="utf-8")))
+
+
+def conclude(checks: Sequence[Artifact], run_id: str) -> tuple[RuleResult, ...]:
+    """Keeps the page of these checks with the MLflow run. Returns their warnings."""
+    reports = [read_report(check) for check in checks]
+    publish_page(reports, run_id)
+    return tuple(rule for report in reports for rule in report.warnings)
 
 
 def publish_report(report: ContractReport, run_id: str) -> None:

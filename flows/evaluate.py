@@ -46,12 +46,10 @@ def evaluate_captioner(model: str, profile: Profile, split: str) -> EvaluationRe
         evaluation = tasks.evaluate_captioner(registered, dataset, captions, embeddings, profile, split)
         predictions_ok = checks.check_predictions(evaluation, captions, embeddings, profile, split, run)
         tasks.log_evaluation(evaluation, run)
-    reports = [checks.read_report(check) for check in (captions_ok, images_ok, embeddings_ok, predictions_ok)]
-    checks.publish_page(reports, run)
     return EvaluationResult(
         run_id=run,
         model=registered,
         summary=Summary.load(evaluation.path),
         gallery=evaluation.path / GALLERY_FILE,
-        warnings=tuple(rule for report in reports for rule in report.warnings),
+        warnings=checks.conclude((captions_ok, images_ok, embeddings_ok, predictions_ok), run),
     )

@@ -62,9 +62,7 @@ def score_images(request: ScoringRequest) -> ScoringResult:
     rows = score.read_predictions(predictions.parent)
     bad = rows[rows["status"] == "quarantined"]
     quarantined = tuple(zip(bad["uri"], bad["error"], strict=True))
-    reports = [checks.read_report(check) for check in (predictions_ok, drift_ok)]
-    checks.publish_page(reports, run)
-    warnings = tuple(rule for report in reports for rule in report.warnings)
+    warnings = checks.conclude((predictions_ok, drift_ok), run)
     return ScoringResult(run, model, predictions, len(rows) - len(bad), quarantined, warnings)
 
 

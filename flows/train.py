@@ -55,26 +55,14 @@ def train_captioner(profile: Profile) -> TrainingResult:
         predictions_ok = checks.check_predictions(evaluation, captions, embeddings, profile, split, run)
         model = tasks.register_model(package, evaluation, profile, run)
     judged = (captions_ok, vocabulary_ok, images_ok, embeddings_ok, training_ok, predictions_ok)
-    reports = [checks.read_report(check) for check in judged]
-    checks.publish_page(reports, run)
     return TrainingResult(
         run_id=run,
         model=model,
         summary=Summary.load(evaluation.path),
         gallery=evaluation.path / GALLERY_FILE,
         stages=(
-            *(
-                dataset,
-                captions,
-                captions_ok,
-                vocabulary,
-                vocabulary_ok,
-                photographs,
-                images_ok,
-                embeddings,
-                embeddings_ok,
-            ),
-            *(training_ok, decoder, package, evaluation, predictions_ok),
+            *(dataset, captions, captions_ok, vocabulary, vocabulary_ok, photographs, images_ok),
+            *(embeddings, embeddings_ok, training_ok, decoder, package, evaluation, predictions_ok),
         ),
-        warnings=tuple(rule for report in reports for rule in report.warnings),
+        warnings=checks.conclude(judged, run),
     )
