@@ -78,6 +78,8 @@ def build(name: str, weights: Path | str | None) -> "keras.Model":
     try:
         network = make(weights=release)
     except Exception as error:  # Keras raises nothing narrower when a download fails
+        if release is None:
+            raise
         raise CaptioningError(
             f"the weights `imagenet` of {name} cannot be had: {error}. Run again when the network is there, or "
             "download the file that it names and give it as encoder.weights"
