@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench bench-extract bench-scaling bench-contracts docs faults clean lock
+.PHONY: demo test lint bench bench-extract bench-scaling bench-contracts bench-train docs faults clean lock
 
 demo: .venv/ready
 	$(BIN)/captioning train --profile demo
@@ -17,7 +17,7 @@ lint: .venv/ready
 	$(BIN)/lint-imports
 
 # Each benchmark ends with one JSON line of ratios.
-bench: bench-extract bench-scaling bench-contracts
+bench: bench-extract bench-scaling bench-contracts bench-train
 
 bench-extract: .venv/ready
 	$(BIN)/python -m tests.benchmarks.extract
@@ -27,6 +27,10 @@ bench-scaling: .venv/ready
 
 bench-contracts: .venv/ready
 	$(BIN)/python -m tests.benchmarks.contracts
+
+bench-train: .venv/ready
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m tests.benchmarks.training
 
 # The page of all data contracts, written from the suites.
 docs: .venv/ready

@@ -164,23 +164,80 @@ class RuntimeConfig(Section):
 
 
 class DecoderConfig(Section):
-    """The LSTM that writes the caption, and how it is trained. The defaults are the notebook's."""
+    """The LSTM that writes the caption. The defaults are the notebook's."""
 
+    standardise: bool = False
+    """Bring every number of the embeddings to mean 0 and standard deviation 1 over the training images."""
     image_bottleneck: PositiveInt = 120
+    separate_states: bool = False
+    """Project the image to the LSTM's hidden and cell state separately; the notebook uses one for both."""
+    image_at_every_step: bool = False
+    """Show the LSTM the image beside every word; the notebook shows it once, as the first state."""
     word_embedding: PositiveInt = 100
     lstm_units: PositiveInt = 300
     logit_bottleneck: PositiveInt = 120
-    separate_states: bool = False
-    """Project the image to the LSTM's hidden and cell state separately; the notebook uses one for both."""
+    tied: bool = False
+    """Choose words by the vectors they are read by; `logit_bottleneck` must equal `word_embedding`."""
     max_length: Annotated[int, Field(ge=3)] = 20
     """Words in a training caption, START and END among them, and at most so many in a caption produced."""
+    seed: Seed = 0
+    """Of the first weights."""
+
+    @model_validator(mode="after")
+    def _tied_vectors_fit(self) -> "DecoderConfig":
+        if self.tied and self.logit_bottleneck != self.word_embedding:
+            raise ValueError("`tied` needs the same `word_embedding` and `logit_bottleneck`")
+        return self
+
+
+class SelfCriticalConfig(Section):
+    """The second phase of training: on the decoder's own captions, rewarded by CIDEr-D (Rennie et al. 2017)."""
+
+    epochs: PositiveInt
+    """Passes over the training images."""
+    images: PositiveInt = 40
+    """Images a batch."""
+    samples: Annotated[int, Field(ge=2)] = 5
+    """Captions drawn for each image; each one's baseline is the mean reward of the others (Luo 2020)."""
+    learning_rate: PositiveFloat = 5e-5
+    cross_entropy: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Weight of the references' cross-entropy, mixed in."""
+
+
+class TrainingConfig(Section):
+    """How the decoder is trained. The defaults are the notebook's: Adam at a constant rate, and nothing else."""
+
     batch_size: PositiveInt = 64
     epochs: PositiveInt = 12
-    """Reporting intervals."""
+    """Reporting intervals; the decoder is that of the one whose captions of the validation images score best."""
     steps_per_epoch: PositiveInt | None = None
     """Batches a reporting interval (the notebook: 1,000); by default as many as show every training caption once."""
+    patience: PositiveInt | None = None
+    """Stop after so many epochs without a better one."""
     learning_rate: PositiveFloat = 1e-3
+    """At its highest."""
+    cosine: bool = False
+    """Let the learning rate fall to 0 along half a cosine; by default it stays."""
+    warm_up: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the steps over which it rises from 0 before it falls."""
+    clip_norm: PositiveFloat | None = None
+    """The longest gradient, over all weights together."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    image_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the embedding's numbers that a training step leaves out."""
+    word_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The same of the words' vectors."""
+    output_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The same of the LSTM's output."""
+    weight_average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share that a step keeps of the weights' running average, which then is the decoder; 0 for no average."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the large products are computed from; bfloat16 is faster where the CPU or GPU has it."""
+    notebook_loss: bool = False
+    """Measure each epoch's validation loss the notebook's way as well, on 1,000 random batches of 32."""
+    self_critical: SelfCriticalConfig | None = None
     seed: Seed = 0
+    """Of the order of the captions, of what is dropped and of the samples."""
 
 
 class EvaluationConfig(Section):
@@ -202,12 +259,22 @@ class Profile(Section):
     """One run's whole configuration."""
 
     name: str
+    recipe: Literal["strong", "notebook"] = "strong"
+    """Where `decoder` and `training` take what they leave unsaid from: `components/strong.toml`, or the notebook."""
     dataset: DatasetConfig
     vocabulary: VocabularyConfig = VocabularyConfig()
     encoder: EncoderConfig
+    further_encoders: dict[str, EncoderConfig] = {}
+    """By any name: encoders whose embeddings are put behind those of `encoder`, image by image."""
     decoder: DecoderConfig = DecoderConfig()
+    training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     registry: RegistryConfig = RegistryConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     limits: Limits = Limits()
     """Thresholds of the data contracts."""
+
+    @property
+    def encoders(self) -> tuple[EncoderConfig, ...]:
+        """All encoders, in the order of their numbers in an embedding."""
+        return (self.encoder, *(self.further_encoders[name] for name in sorted(self.further_encoders)))

@@ -14,6 +14,9 @@ from pydantic import BaseModel, ValidationError
 from components.config import Profile
 from components.errors import ConfigurationError
 
+STRONG = Path(__file__).with_name("strong.toml")
+"""The recipe that is not the defaults of `components.config`."""
+
 
 def load_profile(path: Path, overrides: Mapping[str, str]) -> Profile:
     """The profile in the TOML file `path`, with `overrides` (`section.key` → value as text) applied.
@@ -29,11 +32,19 @@ def load_profile(path: Path, overrides: Mapping[str, str]) -> Profile:
     data.setdefault("name", path.stem)
     for key, text in overrides.items():
         _set(data, key, text)
+    if data.get("recipe", "strong") == "strong":
+        data = _merged(tomllib.loads(STRONG.read_text(encoding="utf-8")), data)
     try:
         return Profile.model_validate(data)
     except ValidationError as error:
         lines = [_explain(entry["loc"], entry["type"], entry["msg"]) for entry in error.errors()]
         raise ConfigurationError(f"profile {path}:\n" + "\n".join(f"  {line}" for line in lines)) from error
+
+
+def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over`, with what only `under` has."""
+    shared = [key for key in under.keys() & over.keys() if isinstance(under[key], dict) and isinstance(over[key], dict)]
+    return under | over | {key: _merged(under[key], over[key]) for key in shared}
 
 
 def _set(data: dict[str, Any], key: str, text: str) -> None:

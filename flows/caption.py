@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from components.registry.captioner import Caption, Captioner, Search
 
 
@@ -23,9 +21,7 @@ def caption_photos(
 ) -> list[CaptionedPhoto]:
     """`top` captions for each photograph: sampled when a temperature is given, else by a beam of at least `top`."""
     contents = [_content(photo) for photo in photos]
-    found = captioner.read([content if isinstance(content, bytes) else b"" for content in contents])
-    pixels = {row: image for row, image in enumerate(found) if isinstance(image, np.ndarray)}
-    vectors = captioner.embed(list(pixels.values()))
+    vectors, bad = captioner.embed([content if isinstance(content, bytes) else b"" for content in contents])
     if temperature is not None:
         draws = [
             captioner.caption(vectors, Search("sample", temperature=temperature, seed=seed + i)) for i in range(top)
@@ -34,14 +30,12 @@ def caption_photos(
     else:
         width = max(beam, top)
         ranked = captioner.caption(vectors, Search("beam", beam=width) if width > 1 else Search())
-    captions = dict(zip(pixels, ranked, strict=True))
+    captions = iter(ranked)
     return [
-        CaptionedPhoto(
-            photo,
-            tuple(captions.get(row, [])[:top]),
-            "" if row in captions else contents[row] if isinstance(contents[row], str) else str(found[row]),
-        )
-        for row, photo in enumerate(photos)
+        CaptionedPhoto(photo, (), content if isinstance(content, str) else str(bad[row]))
+        if row in bad
+        else CaptionedPhoto(photo, tuple(next(captions)[:top]), "")
+        for row, (photo, content) in enumerate(zip(photos, contents, strict=True))
     ]
 
 

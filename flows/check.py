@@ -8,7 +8,7 @@ from prefect import flow
 
 from components.artifacts import Artifact
 from components.config import Profile
-from components.encoder.registry import find_encoder
+from components.encoder.registry import find_encoders
 from components.registry import tracking
 from data_contracts.report import ContractReport, ContractViolation, to_html
 from flows import checks, tasks
@@ -33,7 +33,7 @@ class CheckResult:
 @flow(name="check-data")
 def check_data(profile: Profile, only: Collection[str] = CHEAP) -> CheckResult:
     """Judges the tables of a profile's data set; a broken contract does not keep the others from being judged."""
-    find_encoder(profile.encoder)
+    find_encoders(profile.encoders)
     tracking.connect(settings().mlflow, settings().model_files)
     with tracking.tracked_run(f"check {profile.name}", profile.model_dump(mode="json")) as run:
         dataset = tasks.fetch_dataset(profile)

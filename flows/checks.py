@@ -12,7 +12,7 @@ from components.config import Profile
 from components.dataset import captions as caption_table
 from components.encoder.photographs import PHOTOGRAPHS_FILE
 from components.encoder.registry import describe_encoder
-from components.encoder.store import EmbeddingStore
+from components.encoder.store import EmbeddingStore, joined_fingerprint
 from components.registry import tracking
 from components.vocabulary.vocabulary import Vocabulary
 from data_contracts.limits import Limits
@@ -97,15 +97,15 @@ def check_embeddings(embeddings: Artifact, captions: Artifact, profile: Profile,
         from data_contracts.embeddings import check
 
         images, _ = caption_table.read_caption_table(captions.path)
-        encoder = describe_encoder(profile.encoder)
+        encoders = [describe_encoder(encoder) for encoder in profile.encoders]
         return check(
             store.index,
             store.quarantine,
             images,
             store.shards(),
-            dimension=encoder.dimension,
-            fingerprint=store.encoder.fingerprint,
-            expected_fingerprint=encoder.fingerprint,
+            dimension=sum(encoder.dimension for encoder in encoders),
+            fingerprint=store.fingerprint,
+            expected_fingerprint=joined_fingerprint(encoders),
             limits=profile.limits,
         )
 

@@ -67,9 +67,9 @@ def prepare(debug: DebugOption = False) -> None:
 def train(profile: ProfileOption, changes: SetOption = None, as_json: JsonOption = False) -> None:
     """Run the training flow, from photographs to a registered model."""
     chosen = _load_profile(profile, changes)
-    from components.encoder.registry import find_encoder
+    from components.encoder.registry import find_encoders
 
-    find_encoder(chosen.encoder)  # a mistake in its name is told before anything is started
+    find_encoders(chosen.encoders)  # a mistake in its name is told before anything is started
     with _prefect():
         from flows import show
         from flows.train import train_captioner

@@ -15,7 +15,7 @@ from components.encoder.extract import Shard
 from components.encoder.photographs import PHOTOGRAPHS_FILE
 from components.encoder.pool import EmbeddingPool
 from components.encoder.registry import describe_encoder
-from components.encoder.store import write_store
+from components.encoder.store import EmbeddingStore, join_stores, write_store
 from components.encoder.streaming import in_batches
 from components.errors import ConfigurationError
 from flows.settings import settings
@@ -26,15 +26,31 @@ SHARDS_A_TASK = 8
 
 
 def extract_embeddings(photographs: Artifact, archives: dict[str, Path], profile: Profile) -> Artifact:
-    """The embedding of every photograph. What an earlier run embedded, for whatever purpose, is not embedded again."""
-    config, card = profile.encoder, describe_encoder(profile.encoder)
+    """The embedding of every photograph. What an earlier run embedded, for whatever purpose, is not embedded again.
+
+    Of several encoders the embeddings are joined, image by image.
+    """
+    stores = [_embed(photographs, archives, encoder, profile.runtime) for encoder in profile.encoders]
+    if len(stores) == 1:
+        return stores[0]
+
+    def join(folder: Path) -> int:
+        return join_stores(folder, [EmbeddingStore.open(store.path) for store in stores])
+
+    return make(
+        Stage("joined-embeddings", None, stores, sources=["components.encoder.store", "components.encoder.pool"]), join
+    )
+
+
+def _embed(photographs: Artifact, archives: dict[str, Path], config: EncoderConfig, runtime: RuntimeConfig) -> Artifact:
+    card = describe_encoder(config)
     pool = EmbeddingPool.of(settings().embeddings, card)
 
     def work(folder: Path) -> int:
         table = pd.read_parquet(photographs.path / PHOTOGRAPHS_FILE)
         shards = extract.plan_shards(table, pool.find(table["digest"].tolist()), config.shard_size)
-        if profile.runtime.runner == "ray":
-            _embed_on_ray(shards, archives, config, pool, profile.runtime)
+        if runtime.runner == "ray":
+            _embed_on_ray(shards, archives, config, pool, runtime)
         else:
             for group in in_batches(shards, SHARDS_A_TASK):
                 embed_shards(group, archives, config, pool)

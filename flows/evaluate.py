@@ -6,7 +6,7 @@ from pathlib import Path
 from prefect import flow
 
 from components.config import Profile
-from components.encoder.registry import find_encoder
+from components.encoder.registry import find_encoders
 from components.evaluation.report import GALLERY_FILE, Summary
 from components.registry import tracking
 from components.registry.models import RegisteredModel, describe
@@ -30,7 +30,7 @@ class EvaluationResult:
 @flow(name="evaluate-captioner")
 def evaluate_captioner(model: str, profile: Profile, split: str) -> EvaluationResult:
     """Scores and gallery of the model at a registry URI, `models:/name@alias` or `models:/name/version`."""
-    find_encoder(profile.encoder)
+    find_encoders(profile.encoders)
     tracking.connect(settings().mlflow, settings().model_files)
     registered = describe(model)
     params = {"model": registered.uri, "split": split, **profile.model_dump(mode="json")}

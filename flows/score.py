@@ -8,7 +8,6 @@ from pydantic import PositiveInt
 
 from components.artifacts import Artifact, Stage
 from components.config import Section
-from components.encoder.pool import EmbeddingPool, EncoderCard
 from components.registry import models, tracking
 from components.registry.captioner import Search
 from components.registry.models import RegisteredModel
@@ -73,8 +72,9 @@ def caption_images(images: Path, model: RegisteredModel, search: Search) -> Arti
 
     def work(folder: Path) -> int:
         captioner = models.load_captioner(model.uri)
-        pool = EmbeddingPool.of(settings().embeddings, EncoderCard(**captioner.card["encoder"]))
-        predictions, drift = score.caption_images(images, names, captioner, search, model.version, pool)
+        predictions, drift = score.caption_images(
+            images, names, captioner, search, model.version, settings().embeddings
+        )
         drift.to_parquet(folder / score.DRIFT_FILE, index=False)
         score.write_predictions(predictions, folder)
         return len(predictions)

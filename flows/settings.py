@@ -62,13 +62,16 @@ def settings() -> Settings:
 
 
 def profile_overrides() -> dict[str, str]:
-    """Values for a profile from the environment: `CAPTIONING_DATASET_ROOT=x` → `{"dataset.root": "x"}`."""
+    """Values for a profile from the environment: `CAPTIONING_DATASET_ROOT=x` → `{"dataset.root": "x"}`.
+
+    Deeper ones have two underscores for each point: `CAPTIONING_TRAINING__SELF_CRITICAL__EPOCHS`.
+    """
     own = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     found = {}
     for name, value in os.environ.items():
         if name.startswith(PREFIX) and name not in own:
-            section, _, key = name.removeprefix(PREFIX).lower().partition("_")
-            found[f"{section}.{key}"] = value
+            key = name.removeprefix(PREFIX).lower()
+            found[key.replace("__", ".") if "__" in key else key.replace("_", ".", 1)] = value
     return found
 
 

@@ -20,6 +20,7 @@ from components.encoder.store import EmbeddingStore
 from components.errors import ConfigurationError
 from components.registry import models, tracking
 from components.registry.captioner import CAPTIONER_FOLDER, Captioner, Search
+from components.registry.training_log import TrainingLog, log_inputs
 from components.vocabulary.vocabulary import Vocabulary
 from flows.downloads import progress_artifacts
 from flows.settings import settings
@@ -134,32 +135,46 @@ def list_photographs(dataset: Artifact, captions: Artifact, profile: Profile) ->
 def train_decoder(
     captions: Artifact, vocabulary: Artifact, embeddings: Artifact, profile: Profile, run_id: str
 ) -> Artifact:
-    """The decoder's weights; every epoch's figures go to the MLflow run."""
-    from components.decoder.history import read_history
+    """The decoder's weights; every epoch's figures go to the MLflow run, and to one nested in it for each phase."""
+    from components.decoder.history import best_of, read_history
 
-    config = profile.decoder
     splits = (profile.dataset.train_split, profile.dataset.validation_split)
-
-    def report(row: dict[str, float]) -> None:
-        tracking.log_metrics(run_id, {k: v for k, v in row.items() if k != "epoch"}, step=int(row["epoch"]))
 
     def work(folder: Path) -> int:
         from components.decoder.batches import TrainingSet
         from components.decoder.training import train
 
         _, table = caption_table.read_caption_table(captions.path)
-        words = Vocabulary.load(vocabulary.path / VOCABULARY_FILE)
-        store = EmbeddingStore.open(embeddings.path)
-        sets = [TrainingSet.build(table[table["split"] == split], words, store, config.max_length) for split in splits]
-        return len(train(config, *sets, len(words), folder, report))
+        words, store = Vocabulary.load(vocabulary.path / VOCABULARY_FILE), EmbeddingStore.open(embeddings.path)
+        length = profile.decoder.max_length
+        sets = [TrainingSet.build(table[table["split"] == split], words, store, length) for split in splits]
+        return len(train(profile.decoder, profile.training, *sets, words, folder, log_of_run.epoch))
 
-    relevant = {"splits": splits, **config.model_dump()}
-    code = [f"components.decoder.{name}" for name in ("batches", "model", "training")]
+    relevant = {"splits": splits, "decoder": profile.decoder.model_dump(), "training": profile.training.model_dump()}
+    names = (
+        "backend",
+        "batches",
+        "checkpoint",
+        "cider",
+        "cross_entropy",
+        "guards",
+        "lstm",
+        "model",
+        "phases",
+        "search",
+    )
+    code = [f"components.decoder.{name}" for name in (*names, "training", "validation")]
     stage = Stage("decoder", relevant, [captions, vocabulary, embeddings], sources=code)
-    artifact = make(stage, work, resumable=True)
-    if artifact.reused:
-        for row in read_history(artifact.path):
-            report(row)
+    log_inputs(
+        run_id, {parent.stage: (parent.digest, str(parent.path)) for parent in (captions, vocabulary, embeddings)}
+    )
+    with TrainingLog(run_id, {key: relevant[key] for key in ("decoder", "training")}) as log_of_run:
+        artifact = make(stage, work, resumable=True)
+        history = read_history(artifact.path)
+        if artifact.reused:
+            for row in history:
+                log_of_run.epoch(row)
+        log_of_run.kept(artifact.path, best_of(history))
     return artifact
 
 
@@ -179,14 +194,15 @@ def package_model(
         table = table[(table["split"] == split) & table["image_id"].isin(store.index["image_id"])]
         reference = Reference.of(store.vectors(table["image_id"].unique()), table["tokens"])
         words = Vocabulary.load(vocabulary.path / VOCABULARY_FILE)
-        network = load_network(profile.encoder)
-        trained = load_decoder(profile.decoder, len(words), store.encoder.dimension, decoder.path)
-        return write_package(trained, words, network, store.encoder, reference, profile.decoder.max_length, folder)
+        networks = [load_network(encoder) for encoder in profile.encoders]
+        trained = load_decoder(profile.decoder, len(words), store.dimension, decoder.path)
+        return write_package(trained, words, networks, store.encoders, reference, profile.decoder.max_length, folder)
 
     split = profile.dataset.train_split
     code = [f"components.registry.{name}" for name in ("package", "reference", "captioner", "served", "bundle")]
     code += ["components.decoder.search", "components.encoder.pixels"]
-    return make(Stage("package", {"split": split}, [decoder, captions, vocabulary, embeddings], sources=code), work)
+    relevant = {"split": split, "max_length": profile.decoder.max_length}
+    return make(Stage("package", relevant, [decoder, captions, vocabulary, embeddings], sources=code), work)
 
 
 @task
@@ -216,7 +232,7 @@ def evaluate_captioner(
         packaged = isinstance(model, Artifact)
         captioner = Captioner(model.path / CAPTIONER_FOLDER) if packaged else models.load_captioner(model.uri)
         store = EmbeddingStore.open(embeddings.path)
-        captioner.require_encoder(store.encoder.fingerprint)
+        captioner.require_encoders(store.fingerprint)
         images, table = caption_table.read_caption_table(captions.path)
         return evaluate(
             lambda vectors: [(best.text, best.logprob) for best, *_ in captioner.caption(vectors, search)],
@@ -224,7 +240,7 @@ def evaluate_captioner(
             split,
             profile.evaluation,
             read_history(history.path) if history else [],
-            {"Model": identity, "Encoder": f"{store.encoder.name} {store.encoder.fingerprint}"},
+            {"Model": identity, "Encoder": ", ".join(f"{card.name} {card.fingerprint}" for card in store.encoders)},
             folder,
         )
 

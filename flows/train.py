@@ -7,7 +7,7 @@ from prefect import flow
 
 from components.artifacts import Artifact
 from components.config import Profile
-from components.encoder.registry import find_encoder
+from components.encoder.registry import find_encoders
 from components.evaluation.report import GALLERY_FILE, Summary
 from components.registry import tracking
 from components.registry.models import RegisteredModel
@@ -35,7 +35,7 @@ def train_captioner(profile: Profile) -> TrainingResult:
 
     Contracts stand before whatever is expensive. Raises `ContractViolation` when a critical rule is broken.
     """
-    find_encoder(profile.encoder)
+    find_encoders(profile.encoders)
     tracking.connect(settings().mlflow, settings().model_files)
     split = profile.dataset.validation_split
     with tracking.tracked_run(f"train {profile.name}", profile.model_dump(mode="json")) as run:

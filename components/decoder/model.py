@@ -1,29 +1,66 @@
 """The decoder network: an LSTM that starts from the image and predicts the caption word by word."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import keras
+import numpy as np
+from keras import ops
 
 from components.config import DecoderConfig
+from components.decoder import lstm
+from components.decoder.lstm import Precision, matmul
 
 Tensor = Any
-State = tuple[Tensor, Tensor]
-"""The LSTM's hidden and cell state, each (batch, lstm_units)."""
+State = tuple[Tensor, ...]
+"""What one step hands to the next, each (batch, …): hidden and cell state, and the image's part of the gates if any."""
+
+Place = Literal["image", "word", "output"]
+Drop = Callable[[Tensor, Place], Tensor]
+"""Dropout at one of three places: of the embedding, the words' vectors, the LSTM's output."""
+
+FARTHEST = 6.0
+"""Standard deviations from the mean at which the numbers of a standardised embedding are cut off."""
 
 
 class Decoder(keras.Model):  # type: ignore[misc]
-    """The notebook's layers: image → bottleneck → first state; words → LSTM → bottleneck → logits."""
+    """Image → bottleneck → first state; words (and the image) → LSTM → bottleneck → logits.
 
-    def __init__(self, config: DecoderConfig, vocabulary_size: int) -> None:
+    With the defaults of `DecoderConfig` these are the notebook's layers. `mean` and `deviation` are not trained: see
+    `fit_embeddings`.
+    """
+
+    def __init__(self, config: DecoderConfig, vocabulary_size: int, dimension: int) -> None:
         super().__init__(name="decoder")
-        dense = keras.layers.Dense
-        self.image_bottleneck = dense(config.image_bottleneck, activation="elu", name="image_bottleneck")
-        self.to_hidden = dense(config.lstm_units, activation="elu", name="to_hidden")
-        self.to_cell = dense(config.lstm_units, activation="elu", name="to_cell") if config.separate_states else None
-        self.word_embedding = keras.layers.Embedding(vocabulary_size, config.word_embedding, name="word_embedding")
-        self.lstm = keras.layers.LSTM(config.lstm_units, return_sequences=True, name="lstm")
-        self.logit_bottleneck = dense(config.logit_bottleneck, activation="elu", name="logit_bottleneck")
-        self.logits = dense(vocabulary_size, name="logits")
+        image, units, words = config.image_bottleneck, config.lstm_units, config.word_embedding
+        self.vocabulary_size, self.standardise = vocabulary_size, config.standardise
+        self.mean = self.add_weight((dimension,), "zeros", trainable=False, name="mean")
+        self.deviation = self.add_weight((dimension,), "ones", trainable=False, name="deviation")
+        self.image_bottleneck = _dense(dimension, image, "image_bottleneck")
+        self.to_hidden = _dense(image, units, "to_hidden")
+        self.to_cell = _dense(image, units, "to_cell") if config.separate_states else None
+        self.image_gates = _dense(image, 4 * units, "image_gates", None) if config.image_at_every_step else None
+        self.word_embedding = keras.layers.Embedding(vocabulary_size, words, name="word_embedding")
+        self.word_embedding.build()
+        self.word_gates = _dense(words, 4 * units, "word_gates", None)
+        # The forget gate starts open (Jozefowicz et al. 2015).
+        self.word_gates.bias.assign(np.repeat(np.array([0, 1, 0, 0], np.float32), units))
+        self.recurrent = self.add_weight((units, 4 * units), "orthogonal", name="recurrent")
+        self.logit_bottleneck = _dense(units, config.logit_bottleneck, "logit_bottleneck")
+        self.logit_bias = self.add_weight((vocabulary_size,), "zeros", name="logit_bias")
+        # Tied to the word embedding: the same vectors read words and choose them (Press and Wolf 2017).
+        shape = (config.logit_bottleneck, vocabulary_size)
+        self.logit_kernel = None if config.tied else self.add_weight(shape, "glorot_uniform", name="logit_kernel")
+        self.built = True
+
+    def fit_embeddings(self, embeddings: np.ndarray) -> None:
+        """Takes mean and standard deviation from training's embeddings (images, dimension), to standardise any by.
+
+        A number that never changes is left out: it becomes 0.
+        """
+        mean, deviation = embeddings.mean(axis=0, dtype=np.float64), embeddings.std(axis=0, dtype=np.float64)
+        self.mean.assign(mean)
+        self.deviation.assign(np.where(deviation > 1e-6 * deviation.max(), deviation, np.inf))
 
     def call(self, inputs: tuple[Tensor, Tensor]) -> Tensor:
         """Logits of the next word, (batch, steps, vocabulary).
@@ -31,24 +68,58 @@ class Decoder(keras.Model):  # type: ignore[misc]
         From embeddings (batch, dimension), float32, and word ids (batch, steps), int32, that begin with START.
         """
         embeddings, words = inputs
-        hidden = self.lstm(self.word_embedding(words), initial_state=list(self.first_state(embeddings)))
-        return self.logits(self.logit_bottleneck(hidden))
+        logits = self._logits(self.outputs(embeddings, ops.transpose(words)))
+        by_step = ops.reshape(logits, (words.shape[1], -1, self.vocabulary_size))
+        return ops.transpose(by_step, (1, 0, 2))
 
-    def first_state(self, embeddings: Tensor) -> State:
+    def outputs(
+        self,
+        embeddings: Tensor,
+        words: Tensor,
+        precision: Precision = "float32",
+        drop: Drop = lambda values, _: values,
+    ) -> Tensor:
+        """What the logits are made from, (steps × batch, width), of embeddings and word ids (steps, batch)."""
+        hidden, cell, *image = self.first_state(embeddings, drop)
+        steps, width = words.shape[0], hidden.shape[-1]
+        vectors = drop(self.word_embedding(ops.reshape(words, (-1,))), "word")
+        gates = matmul(vectors, self.word_gates.kernel, precision) + self.word_gates.bias
+        gates = ops.reshape(gates, (steps, -1, 4 * width)) + (image[0][None] if image else 0.0)
+        states = lstm.unroll(gates, self.recurrent, (hidden, cell), precision)
+        return self.logit_bottleneck(drop(ops.reshape(states, (-1, width)), "output"))
+
+    def first_state(self, embeddings: Tensor, drop: Drop = lambda values, _: values) -> State:
         """The state before START, from embeddings (batch, dimension)."""
-        image = self.image_bottleneck(embeddings)
+        if self.standardise:
+            embeddings = ops.clip((embeddings - self.mean) / self.deviation, -FARTHEST, FARTHEST)
+        image = self.image_bottleneck(drop(embeddings, "image"))
         hidden = self.to_hidden(image)
-        return hidden, hidden if self.to_cell is None else self.to_cell(image)
+        cell = hidden if self.to_cell is None else self.to_cell(image)
+        return (hidden, cell) if self.image_gates is None else (hidden, cell, self.image_gates(image))
 
     def step(self, words: Tensor, state: State) -> tuple[Tensor, State]:
         """One word further: logits (batch, vocabulary) and the next state, from word ids (batch,)."""
-        hidden, state = self.lstm.cell(self.word_embedding(words), list(state))
-        return self.logits(self.logit_bottleneck(hidden)), tuple(state)
+        hidden, cell, *image = state
+        gates = self.word_gates(self.word_embedding(words)) + (image[0] if image else 0.0)
+        hidden, cell = lstm.step(gates, self.recurrent, (hidden, cell))
+        return self._logits(self.logit_bottleneck(hidden)), (hidden, cell, *image)
+
+    @property
+    def table(self) -> Tensor:
+        """Outputs times this, plus `logit_bias`, are logits: (width, vocabulary)."""
+        return ops.transpose(self.word_embedding.embeddings) if self.logit_kernel is None else self.logit_kernel
+
+    def _logits(self, outputs: Tensor) -> Tensor:
+        return ops.matmul(outputs, self.table) + self.logit_bias
 
 
 def build_decoder(config: DecoderConfig, vocabulary_size: int, dimension: int) -> Decoder:
-    """A decoder with freshly initialised weights, the same ones for a seed."""
+    """A decoder with freshly initialised weights, the same ones for `config.seed`."""
     keras.utils.set_random_seed(config.seed)
-    decoder = Decoder(config, vocabulary_size)
-    decoder((keras.ops.zeros((1, dimension)), keras.ops.zeros((1, 1), dtype="int32")))
-    return decoder
+    return Decoder(config, vocabulary_size, dimension)
+
+
+def _dense(inputs: int, units: int, name: str, activation: str | None = "elu") -> keras.layers.Dense:
+    layer = keras.layers.Dense(units, activation=activation, name=name)
+    layer.build((None, inputs))
+    return layer

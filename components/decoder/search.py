@@ -4,6 +4,7 @@ Written with `keras.ops`, so the same loops run eagerly, in a SavedModel and on 
 produced, a caption has at least one word, and its last id is END whatever the decoder thinks.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,12 +14,13 @@ from components.decoder.model import Decoder
 from data_contracts.schema import END, PAD, START, UNK
 
 Tensor = Any
-Noise = Callable[[Tensor, Tensor], Tensor]
-"""Makes standard Gumbel noise of the shape of the logits, (batch, vocabulary), for a step number."""
-
 NEVER = -1e9
-LENGTH_PENALTY = 0.7
-"""Exponent of the length that hypotheses of a beam are compared by (Wu et al. 2016, without the constant 5)."""
+BELOW_ONE = 1 - 1e-6
+LENGTH_PENALTY = 1.0
+"""Exponent of the length that hypotheses of a beam are compared by (Wu et al. 2016, without the constant 5).
+
+1 is the mean log-probability of a word. Less prefers short captions; see docs/experiments.md.
+"""
 
 
 def greedy(decoder: Decoder, embeddings: Tensor, length: int) -> tuple[Tensor, Tensor]:
@@ -26,17 +28,21 @@ def greedy(decoder: Decoder, embeddings: Tensor, length: int) -> tuple[Tensor, T
 
     Returns ids (batch, length), int32, END and then PAD at their end, and the captions' log-probabilities (batch,).
     """
-    return _generate(decoder, embeddings, length, lambda logits, _: logits)
+    return _generate(decoder, embeddings, length, lambda logits, _: ops.argmax(logits, axis=-1))
 
 
 def sample(
-    decoder: Decoder, embeddings: Tensor, length: int, temperature: Tensor, noise: Noise
+    decoder: Decoder, embeddings: Tensor, length: int, temperature: Tensor, uniform: Tensor
 ) -> tuple[Tensor, Tensor]:
     """A word drawn at each step from the softmax of logits / temperature. Returns what `greedy` does.
 
-    Drawn by the Gumbel-max trick: the arg max of logits / temperature + noise.
+    `uniform` (length, batch) are random numbers from 0 up to 1: one chooses each word.
     """
-    return _generate(decoder, embeddings, length, lambda logits, step: logits / temperature + noise(logits, step))
+
+    def draw(logits: Tensor, now: Tensor) -> Tensor:
+        return _draw(ops.softmax(logits), ops.take(uniform, now, axis=0))
+
+    return _generate(decoder, embeddings, length, draw, temperature)
 
 
 def beam(decoder: Decoder, embeddings: Tensor, length: int, width: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,7 +51,7 @@ def beam(decoder: Decoder, embeddings: Tensor, length: int, width: Tensor) -> tu
     Ranked by log-probability / (number of ids) ** LENGTH_PENALTY. Returns ids (batch, width, length), int32, and
     log-probabilities (batch, width).
     """
-    batch, size = ops.shape(embeddings)[0], decoder.logits.units
+    batch, size = ops.shape(embeddings)[0], decoder.vocabulary_size
     hypotheses = batch * width
     state = tuple(ops.repeat(part, width, axis=0) for part in decoder.first_state(embeddings))
     lead = ops.where(ops.equal(ops.arange(width), 0), 0.0, NEVER)
@@ -76,9 +82,13 @@ def beam(decoder: Decoder, embeddings: Tensor, length: int, width: Tensor) -> tu
 
 
 def _generate(
-    decoder: Decoder, embeddings: Tensor, length: int, prefer: Callable[[Tensor, Tensor], Tensor]
+    decoder: Decoder,
+    embeddings: Tensor,
+    length: int,
+    choose: Callable[[Tensor, Tensor], Tensor],
+    temperature: Tensor = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """One caption an image; at each step the word that `prefer`, given logits and step number, scores highest."""
+    """One caption an image; at each step the word that `choose` takes, given logits / temperature and step number."""
     batch = ops.shape(embeddings)[0]
     ids = ops.full((batch, length), PAD, dtype="int32")
     last = ops.full((batch,), START, dtype="int32")
@@ -86,7 +96,7 @@ def _generate(
 
     def step(now: Tensor, last: Tensor, ids: Tensor, scores: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         logits, state = decoder.step(last, state)
-        word = ops.cast(ops.argmax(_allowed(prefer(logits, now), now, length), axis=-1), "int32")
+        word = ops.cast(choose(_allowed(logits / temperature, now, length), now), "int32")
         logprobs = ops.log_softmax(_allowed(logits, now, length))
         logprob = ops.take_along_axis(logprobs, word[:, None], axis=-1)[:, 0]
         over = _over(last)
@@ -109,6 +119,30 @@ def _allowed(logits: Tensor, now: Tensor, length: int) -> Tensor:
     banned = ops.logical_or(banned, ops.logical_and(is_end, ops.equal(now, 0)))
     banned = ops.logical_or(banned, ops.logical_and(ops.logical_not(is_end), ops.equal(now, length - 1)))
     return ops.where(banned, NEVER, logits)
+
+
+def _draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """Which word each of `uniform` (batch,) falls on when the probabilities (batch, vocabulary) are laid end to end.
+
+    First among blocks of words, then in the block: a running sum over all words would cost more than the network.
+    """
+    size = probabilities.shape[-1]
+    width = math.isqrt(size)
+    blocks = ops.reshape(ops.pad(probabilities, [[0, 0], [0, -size % width]]), (-1, -(-size // width), width))
+    sums = ops.sum(blocks, axis=-1)
+    ends = ops.cumsum(sums, axis=-1)
+    aim = ops.minimum(uniform[:, None], BELOW_ONE) * ends[:, -1:]
+    block = _first_above(ends, aim)
+    # The share of the block's own sum, which rounding may have made a little more or less than the block.
+    end, of_block = (ops.take_along_axis(each, block, axis=1) for each in (ends, sums))
+    share = ops.clip((aim - end + of_block) / of_block, 0.0, BELOW_ONE)
+    inside = ops.cumsum(ops.take_along_axis(blocks, block[..., None], axis=1)[:, 0], axis=-1)
+    return (block * width + _first_above(inside, share * inside[:, -1:]))[:, 0]
+
+
+def _first_above(rising: Tensor, aim: Tensor) -> Tensor:
+    """The first place in each row of `rising` (batch, n) that is above `aim` (batch, 1): (batch, 1), int32."""
+    return ops.cast(ops.argmax(ops.cast(rising > aim, "float32"), axis=-1, keepdims=True), "int32")
 
 
 def _over(last: Tensor) -> Tensor:

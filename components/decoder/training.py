@@ -1,139 +1,197 @@
-"""Training the decoder: masked cross-entropy, a checkpoint each epoch, resume after a kill, the best epoch kept."""
+"""Training the decoder, phase by phase: every epoch is a checkpoint, the best one is kept, a kill changes nothing."""
 
-import json
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import h5py
 import keras
 import numpy as np
+from keras import ops
 
 from components.artifacts import write_atomic
-from components.config import DecoderConfig
-from components.decoder.batches import Batch, TrainingSet, drawn_at
-from components.decoder.history import History, describe, write_history
-from components.decoder.model import Decoder, build_decoder
+from components.config import DecoderConfig, TrainingConfig
+from components.decoder.backend import Objective, Tensor, compile_step, resident
+from components.decoder.batches import TrainingSet
+from components.decoder.checkpoint import AVERAGE_EVERY, CHECKPOINT_FILE, State
+from components.decoder.cross_entropy import cross_entropy
+from components.decoder.history import History, best_of, describe, is_stuck, rank, write_history
+from components.decoder.model import Decoder, Place, build_decoder
+from components.decoder.phases import Phase, cross_entropy_phase, self_critical_phase
+from components.decoder.validation import Validator
+from components.encoder.registry import require_bfloat16
 from components.errors import CaptioningError
 from components.progress import track
+from components.vocabulary.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 
 WEIGHTS_FILE = "decoder.h5"
-CHECKPOINT_FILE = "checkpoint.npz"
+PHASE_FILE = "phase-{}.h5"
+"""The best weights of a phase, while the training runs: a phase killed in its first epoch starts from them again."""
 
-VALIDATION_CAPTIONS = 10_000
-"""At most so many validation captions are scored each epoch, always the same ones."""
+WORSE_THAN_GUESSING = 0.5
+"""Nats by which the validation loss may exceed that of equal probabilities before training counts as diverged."""
 
 
 def train(
-    config: DecoderConfig,
+    architecture: DecoderConfig,
+    config: TrainingConfig,
     training: TrainingSet,
     validation: TrainingSet,
-    vocabulary_size: int,
+    vocabulary: Vocabulary,
     folder: Path,
     on_epoch: Callable[[Mapping[str, float]], None],
 ) -> History:
     """Trains from the last checkpoint in `folder`, or from scratch, and writes weights and history there.
 
     `on_epoch` hears every epoch's row, those of an earlier, killed attempt included. Raises `CaptioningError` when
-    the loss is no longer a number.
+    the loss is no longer a number, or worse than a guess among all words.
     """
     if not len(training) or not len(validation):
         raise CaptioningError("no caption of an image with an embedding to train on, or none to validate on")
-    decoder = build_decoder(config, vocabulary_size, training.embeddings.shape[1])
-    decoder.compile(
-        optimizer=keras.optimizers.Adam(config.learning_rate),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="mean_with_sample_weight"),
-        weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-        # XLA gained nothing on a CPU (and compiles for seconds); JAX is slow without it.
-        jit_compile=keras.backend.backend() == "jax",
-    )
-    decoder.optimizer.build(decoder.trainable_variables)
-    history = _restore(decoder, folder / CHECKPOINT_FILE)
-    for row in history:
+    if config.precision == "bfloat16":
+        require_bfloat16("training.precision")
+    decoder = build_decoder(architecture, len(vocabulary), training.vectors.dimension)
+    if architecture.standardise:
+        decoder.fit_embeddings(training.embeddings)
+    embeddings = resident(training.embeddings)
+    phases = [cross_entropy_phase(config, training)]
+    if config.self_critical:
+        phases.append(self_critical_phase(config.self_critical, config, training, decoder, embeddings))
+    state = State(decoder, keras.random.SeedGenerator(config.seed))
+    state.restore([phase.optimizer for phase in phases], folder)
+    for row in state.history:
         on_epoch(row)
-    steps = config.steps_per_epoch or math.ceil(len(training) / config.batch_size)
-    for epoch in range(len(history), config.epochs):
-        row = {"epoch": epoch + 1} | _train_epoch(decoder, training, config, epoch * steps, steps)
-        row |= _validate(decoder, validation, config)
-        if not math.isfinite(row["loss"] + row["val_loss"]):
-            kept = f"The last good checkpoint is of epoch {epoch}, in {folder}" if epoch else "There is no checkpoint"
-            raise CaptioningError(
-                f"training diverged in epoch {epoch + 1}: the loss is {row['loss']}, in validation {row['val_loss']}. "
-                f"{kept}; lower decoder.learning_rate"
-            )
-        history.append(row)
-        if row["val_loss"] <= min(earlier["val_loss"] for earlier in history):
-            save_decoder(decoder, folder)
-        _checkpoint(decoder, history, folder / CHECKPOINT_FILE)
-        log.info("epoch %d/%d: %s", epoch + 1, config.epochs, describe(row))
-        on_epoch(row)
-    write_history(history, folder)
+    run = _Run(config, state, embeddings, Validator(decoder, validation, vocabulary), folder, on_epoch)
+    for number, phase in enumerate(phases, start=1):
+        run.phase(phase, number)
+    write_history(state.history, folder)
+    best = folder / PHASE_FILE.format(int(best_of(state.history)["phase"]))
+    if best.exists():  # else it was killed below, and is resumed
+        best.replace(folder / WEIGHTS_FILE)
+    for number in range(1, len(phases) + 1):
+        (folder / PHASE_FILE.format(number)).unlink(missing_ok=True)
     (folder / CHECKPOINT_FILE).unlink()
-    return history
+    return state.history
 
 
-def save_decoder(decoder: Decoder, folder: Path) -> None:
+@dataclass(frozen=True)
+class _Run:
+    config: TrainingConfig
+    state: State
+    embeddings: Tensor
+    validator: Validator
+    folder: Path
+    on_epoch: Callable[[Mapping[str, float]], None]
+
+    def phase(self, phase: Phase, number: int) -> None:
+        """What is left of the phase; the second starts from the best weights of the first."""
+        state, done = self.state, sum(row["phase"] == number for row in self.state.history)
+        if not done:
+            if number > 1:
+                read_weights(state.decoder, self.folder / PHASE_FILE.format(number - 1))
+            state.start_average()
+        step = compile_step(
+            objective(state.decoder, state.dropout, self.config, phase.smoothing, self.embeddings),
+            phase.optimizer,
+            state.decoder.trainable_variables,
+            [state.dropout.state],
+        )
+        for epoch in range(done, phase.epochs):
+            if self.config.patience and is_stuck(state.history, number, self.config.patience):
+                log.info("%s: none of the last %d epochs was better; stopped", phase.name, self.config.patience)
+                return
+            row = {"phase": float(number), "epoch": len(state.history) + 1.0, **self._epoch(phase, epoch, step)}
+            state.history.append(row | self._judge(self.folder / PHASE_FILE.format(number)))
+            state.save(phase.optimizer, self.folder)
+            log.info("%s, epoch %d/%d: %s", phase.name, epoch + 1, phase.epochs, describe(state.history[-1]))
+            self.on_epoch(state.history[-1])
+
+    def _epoch(self, phase: Phase, epoch: int, step: Callable[..., list[float]]) -> dict[str, float]:
+        """One epoch's steps. Returns the means of their figures, every target counting the same."""
+        figures, targets, since = [], [], 0
+        numbers = range(epoch * phase.steps, (epoch + 1) * phase.steps)
+        for number in track(numbers, phase.steps, f"{phase.name}, epoch {epoch + 1}/{phase.epochs}, batches"):
+            batch, told = phase.batch_at(number)
+            loss, accuracy = step(batch.images, batch.words, batch.targets, batch.weights)
+            if not math.isfinite(loss):
+                raise self._diverged(f"at step {number + 1} of {phase.name} the loss is {loss}")
+            figures.append(told or {"loss": loss, "accuracy": accuracy})
+            targets.append(np.count_nonzero(batch.targets))
+            since += 1
+            if self.config.weight_average and (since == AVERAGE_EVERY or number + 1 == numbers.stop):
+                self.state.update_average(number + 1, since, self.config.weight_average)
+                since = 0
+        return {name: float(np.average([row[name] for row in figures], weights=targets)) for name in figures[0]}
+
+    def _judge(self, path: Path) -> dict[str, float]:
+        """The validation figures of what would be the decoder now; the best so far is kept at `path`."""
+        state, averaged = self.state, self.config.weight_average > 0
+        if averaged:
+            state.swap_average()
+        figures = self.validator.figures()
+        if self.config.notebook_loss:
+            figures["notebook_loss"] = self.validator.notebook_loss()
+        if not figures["val_loss"] <= math.log(state.decoder.vocabulary_size) + WORSE_THAN_GUESSING:
+            raise self._diverged(
+                f"the validation loss is {figures['val_loss']:.3g}, worse than a guess among all words"
+            )
+        if rank(figures) > max(map(rank, state.history), default=(-math.inf, 0.0)):
+            write_weights(state.decoder, path)
+        if averaged:
+            state.swap_average()
+        return figures
+
+    def _diverged(self, what: str) -> CaptioningError:
+        epochs = len(self.state.history)
+        kept = (
+            f"the last good checkpoint, of epoch {epochs}, is in {self.folder}" if epochs else "there is no checkpoint"
+        )
+        return CaptioningError(f"training diverged: {what}; {kept}. Lower training.learning_rate")
+
+
+def objective(
+    decoder: Decoder,
+    dropout: keras.random.SeedGenerator,
+    config: TrainingConfig,
+    smoothing: float,
+    embeddings: Tensor,
+) -> Objective:
+    """From a batch's arrays (see `Batch`) to its loss, and to what is told of it: plain loss and accuracy."""
+    rates = {"image": config.image_dropout, "word": config.word_dropout, "output": config.output_dropout}
+
+    def drop(values: Tensor, place: Place) -> Tensor:
+        return keras.random.dropout(values, rates[place], seed=dropout) if rates[place] else values
+
+    def loss_of(images: Tensor, words: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        outputs = decoder.outputs(ops.take(embeddings, images, axis=0), words, config.precision, drop)
+        targets, weights = ops.reshape(targets, (-1,)), ops.reshape(weights, (-1,))
+        table, bias = decoder.table, decoder.logit_bias
+        loss, *told = cross_entropy(outputs, table, bias, targets, weights, smoothing, config.precision)
+        return loss, tuple(told)
+
+    return loss_of
+
+
+def write_weights(decoder: Decoder, path: Path) -> None:
     """Writes the weights by their names, without the optimizer's state."""
-    with write_atomic(folder / WEIGHTS_FILE) as temporary, h5py.File(temporary, "w") as file:
+    with write_atomic(path) as temporary, h5py.File(temporary, "w") as file:
         for weight in decoder.weights:
             file[weight.path] = np.asarray(weight)
 
 
-def load_decoder(config: DecoderConfig, vocabulary_size: int, dimension: int, folder: Path) -> Decoder:
-    """The trained decoder that `train` left in `folder`: that of the epoch with the lowest validation loss."""
-    decoder = build_decoder(config, vocabulary_size, dimension)
-    with h5py.File(folder / WEIGHTS_FILE) as file:
+def read_weights(decoder: Decoder, path: Path) -> None:
+    """Gives the decoder the weights that `write_weights` wrote."""
+    with h5py.File(path) as file:
         for weight in decoder.weights:
             weight.assign(file[weight.path][()])
+
+
+def load_decoder(config: DecoderConfig, vocabulary_size: int, dimension: int, folder: Path) -> Decoder:
+    """The decoder that `train` left in `folder`: that of the best epoch."""
+    decoder = build_decoder(config, vocabulary_size, dimension)
+    read_weights(decoder, folder / WEIGHTS_FILE)
     return decoder
-
-
-def _train_epoch(
-    decoder: Decoder, training: TrainingSet, config: DecoderConfig, first: int, steps: int
-) -> dict[str, float]:
-    label = f"epoch {first // steps + 1}/{config.epochs}, batches"
-    numbers = track(range(first, first + steps), steps, label)
-    drawn = (drawn_at(step, config.batch_size, len(training), config.seed) for step in numbers)
-    return _mean_over(decoder.train_on_batch, (training.batch(captions) for captions in drawn), "")
-
-
-def _validate(decoder: Decoder, validation: TrainingSet, config: DecoderConfig) -> dict[str, float]:
-    count, size = min(len(validation), VALIDATION_CAPTIONS), config.batch_size
-    chosen = drawn_at(0, count, len(validation), config.seed)
-    batches = (validation.batch(chosen[start : start + size]) for start in range(0, count, size))
-    return _mean_over(decoder.test_on_batch, batches, "val_")
-
-
-def _mean_over(step: Callable[..., dict[str, Any]], batches: Iterable[Batch], prefix: str) -> dict[str, float]:
-    """Loss and accuracy of `step` over the batches, every word counting the same."""
-    total = np.zeros(3)
-    for batch in batches:
-        words = batch.weights.sum()
-        inputs = (batch.embeddings, batch.words)
-        found = step(inputs, batch.targets, sample_weight=batch.weights, return_dict=True)
-        total += [words * found["loss"], words * found["accuracy"], words]
-    loss, accuracy, words = total
-    return {f"{prefix}loss": float(loss / words), f"{prefix}accuracy": float(accuracy / words)}
-
-
-def _checkpoint(decoder: Decoder, history: History, path: Path) -> None:
-    state: dict[str, Any] = {f"weight_{i}": np.asarray(w) for i, w in enumerate(decoder.get_weights())}
-    state |= {f"optimizer_{i}": np.asarray(v) for i, v in enumerate(decoder.optimizer.variables)}
-    with write_atomic(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, history=np.array(json.dumps(history)), **state)
-
-
-def _restore(decoder: Decoder, path: Path) -> History:
-    if not path.exists():
-        return []
-    with np.load(path, allow_pickle=False) as state:
-        decoder.set_weights([state[f"weight_{i}"] for i in range(len(decoder.get_weights()))])
-        for i, variable in enumerate(decoder.optimizer.variables):
-            variable.assign(state[f"optimizer_{i}"])
-        history: History = json.loads(str(state["history"]))
-    log.info("resuming after epoch %d", len(history))
-    return history

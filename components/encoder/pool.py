@@ -84,6 +84,20 @@ class Vectors:
         return found
 
 
+class JoinedVectors(Vectors):
+    """The vectors of several encoders for the same images, one behind the other."""
+
+    def __init__(self, parts: Sequence[Vectors]) -> None:
+        super().__init__((), parts[0].shard, parts[0].row, sum(part.dimension for part in parts))
+        object.__setattr__(self, "parts", parts)
+
+    parts: Sequence[Vectors]
+
+    def __getitem__(self, which: np.ndarray | slice) -> np.ndarray:
+        """Some of the vectors: float32, (those asked for, dimension)."""
+        return np.concatenate([part[which] for part in self.parts], axis=1)
+
+
 class EmbeddingPool:
     """The embeddings in `folder`, all made by the encoder of `card`."""
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
@@ -34,6 +34,11 @@ class Encoder:
     weights: str
     """Identity of the weights: a digest, or the release."""
     build: Callable[[], Network]
+
+
+def find_encoders(configs: Sequence[EncoderConfig]) -> list[Encoder]:
+    """The encoders a profile names. Raises what `find_encoder` does."""
+    return [find_encoder(config) for config in configs]
 
 
 def find_encoder(config: EncoderConfig) -> Encoder:
@@ -85,7 +90,7 @@ def load_network(config: EncoderConfig) -> Network:
     return _load(config.name, config.weights, config.precision, find_encoder(config).weights)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _load(name: str, weights: str, precision: str, _identity: str) -> Network:
     import keras
 
@@ -100,8 +105,8 @@ def _load(name: str, weights: str, precision: str, _identity: str) -> Network:
         keras.config.set_dtype_policy(policy)
 
 
-def require_bfloat16() -> None:
-    """Raises `ConfigurationError` where bfloat16 would be emulated, many times slower: on CPUs without it."""
+def require_bfloat16(setting: str = "encoder.precision") -> None:
+    """Raises `ConfigurationError`, naming the setting, on CPUs that would emulate bfloat16, many times slower."""
     if has_gpu():
         return
     try:
@@ -109,7 +114,7 @@ def require_bfloat16() -> None:
     except OSError:
         return  # no Linux: let it try
     if "bf16" not in flags:
-        raise ConfigurationError("encoder.precision: this CPU has no bfloat16; use float32")
+        raise ConfigurationError(f"{setting}: this CPU has no bfloat16; use float32")
 
 
 def has_gpu() -> bool:

@@ -11,14 +11,16 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
-from components.encoder.pool import EmbeddingPool, EncoderCard, Found, Vectors
+from components.encoder.pool import EmbeddingPool, EncoderCard, Found, JoinedVectors, Vectors
 from data_contracts.schema import EMBEDDING_INDEX, QUARANTINE
 
 INDEX_FILE = "index.parquet"
 QUARANTINE_FILE = "quarantine.parquet"
-ENCODER_FILE = "encoder.json"
+ENCODERS_FILE = "encoders.json"
 READ_AGAIN = "Its place in the archive is damaged or empty: fetch the archive again, or put the file there"
 REPLACE = "Put a whole image in its place (JPEG, PNG, WebP, GIF, BMP, TIFF); a new content is tried again by itself"
+JOINED_SHARD = 8192
+"""Images a shard of a joined store."""
 RUN_AGAIN = "Run again when nobody writes there"
 CHANGED = "it changed while it was read; it is tried again at the next run"
 
@@ -28,7 +30,8 @@ class EmbeddingStore:
     """A finished store. Vectors are mapped into memory, one shard a file."""
 
     folder: Path
-    encoder: EncoderCard
+    encoders: tuple[EncoderCard, ...]
+    """More than one in a joined store: their numbers stand one behind the other."""
     index: pd.DataFrame
     """See `data_contracts.schema.EMBEDDING_INDEX`; one row an image."""
     quarantine: pd.DataFrame
@@ -37,8 +40,20 @@ class EmbeddingStore:
     @classmethod
     def open(cls, folder: Path) -> Self:
         """Opens a store that `write_store` made."""
-        card = EncoderCard(**json.loads((folder / ENCODER_FILE).read_text(encoding="utf-8")))
-        return cls(folder, card, pd.read_parquet(folder / INDEX_FILE), pd.read_parquet(folder / QUARANTINE_FILE))
+        cards = [EncoderCard(**card) for card in json.loads((folder / ENCODERS_FILE).read_text(encoding="utf-8"))]
+        return cls(
+            folder, tuple(cards), pd.read_parquet(folder / INDEX_FILE), pd.read_parquet(folder / QUARANTINE_FILE)
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """The encoders' fingerprints."""
+        return joined_fingerprint(self.encoders)
+
+    @property
+    def dimension(self) -> int:
+        """Numbers in an embedding."""
+        return sum(encoder.dimension for encoder in self.encoders)
 
     def shards(self) -> Iterator[tuple[int, np.ndarray]]:
         """Each shard's number and its vectors, (images, dimension), mapped into memory."""
@@ -55,7 +70,7 @@ class EmbeddingStore:
             missing = places.index[places["shard"].isna()]
             raise KeyError(f"no embedding of image {missing[0]} and {len(missing) - 1} others in {self.folder}")
         shard, row = places["shard"].to_numpy(int), places["row"].to_numpy(int)
-        return Vectors([vectors for _, vectors in self.shards()], shard, row, self.encoder.dimension)
+        return Vectors([vectors for _, vectors in self.shards()], shard, row, self.dimension)
 
     def lookup(self, image_ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """The same as an array: float32, (images, dimension)."""
@@ -81,7 +96,7 @@ def write_store(folder: Path, photographs: pd.DataFrame, pool: EmbeddingPool) ->
         "row": [place.row for place in places.dropna()],
     })  # fmt: skip
     bad = photographs[~good]
-    reasons = reasons_of(bad, found)
+    reasons = reasons_of(bad, [found])
     remedies = [
         RUN_AGAIN if reason == CHANGED else REPLACE if digest else READ_AGAIN
         for reason, digest in zip(reasons, bad["digest"], strict=True)
@@ -89,14 +104,42 @@ def write_store(folder: Path, photographs: pd.DataFrame, pool: EmbeddingPool) ->
     bad.assign(reason=reasons, remedy=remedies).astype(QUARANTINE)[list(QUARANTINE)].to_parquet(
         folder / QUARANTINE_FILE, index=False
     )
-    (folder / ENCODER_FILE).write_text(json.dumps(asdict(pool.card), indent=1), encoding="utf-8")
+    return _write_tables(folder, (pool.card,), index)
+
+
+def join_stores(folder: Path, stores: Sequence[EmbeddingStore]) -> int:
+    """Writes one store of several encoders' embeddings, joined by image id. Returns the number of embeddings.
+
+    It has the images that every encoder has embedded, and the quarantine of all.
+    """
+    common = set.intersection(*(set(store.index["image_id"]) for store in stores))
+    index = stores[0].index[stores[0].index["image_id"].isin(common)]
+    places = np.arange(len(index))
+    index = index.assign(shard=places // JOINED_SHARD, row=places % JOINED_SHARD)
+    vectors = JoinedVectors([store.vectors(index["image_id"].to_numpy()) for store in stores])
+    for shard, start in enumerate(range(0, len(index), JOINED_SHARD)):
+        np.save(vectors_path(folder, shard), vectors[start : start + JOINED_SHARD])
+    bad = pd.concat([store.quarantine for store in stores]).drop_duplicates("image_id")
+    bad.to_parquet(folder / QUARANTINE_FILE, index=False)
+    return _write_tables(folder, [encoder for store in stores for encoder in store.encoders], index)
+
+
+def joined_fingerprint(encoders: Sequence[EncoderCard]) -> str:
+    """What identifies embeddings of these encoders, in this order."""
+    return "+".join(encoder.fingerprint for encoder in encoders)
+
+
+def _write_tables(folder: Path, encoders: Sequence[EncoderCard], index: pd.DataFrame) -> int:
+    cards = [asdict(encoder) for encoder in encoders]
+    (folder / ENCODERS_FILE).write_text(json.dumps(cards, indent=1), encoding="utf-8")
     index.astype(EMBEDDING_INDEX).to_parquet(folder / INDEX_FILE, index=False)
     return len(index)
 
 
-def reasons_of(bad: pd.DataFrame, found: Found) -> list[str]:
-    """Why each of these photographs (`schema.PHOTOGRAPHS`) has no embedding."""
-    return [error or found.bad.get(digest, CHANGED) for digest, error in zip(bad["digest"], bad["error"], strict=True)]
+def reasons_of(bad: pd.DataFrame, found: Sequence[Found]) -> list[str]:
+    """Why each of these photographs (`schema.PHOTOGRAPHS`) has no embedding; `found` is what each pool knows."""
+    why = {digest: reason for known in found for digest, reason in known.bad.items()}
+    return [error or why.get(digest, CHANGED) for digest, error in zip(bad["digest"], bad["error"], strict=True)]
 
 
 def vectors_path(folder: Path, shard: int) -> Path:

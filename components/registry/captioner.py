@@ -5,7 +5,7 @@ model (see `components.registry.bundle`), so it works where this project is not 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from components.encoder.pixels import read_pixels
 from components.errors import BadImageError, CaptioningError, ConfigurationError
 from components.vocabulary.vocabulary import Vocabulary
 
-MODEL_SCHEMA = 2
+MODEL_SCHEMA = 3
 """Version of the package's files and of the SavedModel's functions."""
 
 CODE_FILE = "model.py"
@@ -72,6 +72,28 @@ class Embeddings(Protocol):
     def __getitem__(self, which: slice, /) -> Any: ...
 
 
+@dataclass(frozen=True)
+class PackagedEncoder:
+    """One of the encoders in a package."""
+
+    card: dict[str, Any]
+    """The fields of `components.encoder.pool.EncoderCard`."""
+    network: Callable[[np.ndarray], Any]
+
+    def read(self, photograph: bytes) -> np.ndarray | BadImageError:
+        """An image file's bytes as pixels, uint8, (size, size, 3), or why not. May be called from several threads."""
+        try:
+            return read_pixels(photograph, self.card["input_size"], self.card["preprocessing"])
+        except BadImageError as error:
+            return error
+
+    def embed(self, pixels: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+        """Embeddings (images, dimension), float32, of uint8 pixels (size, size, 3)."""
+        batches = [np.asarray(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH)]
+        found = [np.asarray(self.network(batch)) for batch in batches]
+        return np.concatenate(found) if found else np.empty((0, self.card["dimension"]), np.float32)
+
+
 class Captioner:
     """The model in a package folder: `saved_model/`, `vocabulary.json`, `model.json`."""
 
@@ -79,42 +101,45 @@ class Captioner:
         import tensorflow as tf
 
         self.folder = folder
-        self.card: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        if self.card["schema"] != MODEL_SCHEMA:
+        card: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        if card["schema"] != MODEL_SCHEMA:
             raise CaptioningError(
-                f"{folder} holds a model of schema {self.card['schema']}; this code reads {MODEL_SCHEMA}. "
+                f"{folder} holds a model of schema {card['schema']}; this code reads {MODEL_SCHEMA}. "
                 "Load it with the model.py that was registered with it"
             )
         self._vocabulary = Vocabulary.load(folder / "vocabulary.json")
         self._model = tf.saved_model.load(str(folder / "saved_model"))
+        self.encoders = tuple(
+            PackagedEncoder(encoder, getattr(self._model, f"embed_{number}"))
+            for number, encoder in enumerate(card["encoders"])
+        )
+        """An embedding is theirs, one behind the other."""
 
-    def require_encoder(self, fingerprint: str) -> None:
-        """Raises `CaptioningError` when embeddings of this encoder are not what the model was trained on."""
-        own = self.card["encoder"]
-        if own["fingerprint"] != fingerprint:
+    @property
+    def fingerprint(self) -> str:
+        """The encoders' fingerprints."""
+        return "+".join(encoder.card["fingerprint"] for encoder in self.encoders)
+
+    def require_encoders(self, fingerprint: str) -> None:
+        """Raises `CaptioningError` when embeddings of these encoders are not what the model was trained on."""
+        if self.fingerprint != fingerprint:
+            names = "+".join(encoder.card["name"] for encoder in self.encoders)
             raise CaptioningError(
-                f"the model was trained on embeddings of {own['name']} {own['fingerprint']}, "
-                f"these are of {fingerprint}: use a profile with the model's encoder"
+                f"the model was trained on embeddings of {names} {self.fingerprint}, "
+                f"these are of {fingerprint}: use a profile with the model's encoders"
             )
 
-    def read(self, photographs: Sequence[bytes]) -> list[np.ndarray | BadImageError]:
-        """Each image file's bytes as the pixels the encoder sees, or why they cannot be."""
+    def embed(self, photographs: Sequence[bytes]) -> tuple[np.ndarray, dict[int, BadImageError]]:
+        """Embeddings (images, dimension) of the image files that can be read, in their order; why the others cannot."""
         with ThreadPoolExecutor() as pool:
-            return list(pool.map(self.read_one, photographs))
-
-    def read_one(self, photograph: bytes) -> np.ndarray | BadImageError:
-        """One image file's bytes as pixels: uint8, (size, size, 3). May be called from several threads."""
-        encoder = self.card["encoder"]
-        try:
-            return read_pixels(photograph, encoder["input_size"], encoder["preprocessing"])
-        except BadImageError as error:
-            return error
-
-    def embed(self, pixels: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-        """Embeddings (images, dimension), float32, of uint8 pixels (size, size, 3)."""
-        batches = [np.asarray(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH)]
-        found = [np.asarray(self._model.embed(batch)) for batch in batches]
-        return np.concatenate(found) if found else np.empty((0, self.card["encoder"]["dimension"]), np.float32)
+            read = [list(pool.map(encoder.read, photographs)) for encoder in self.encoders]
+        bad = {row: image for images in read for row, image in enumerate(images) if isinstance(image, BadImageError)}
+        good = [row for row in range(len(photographs)) if row not in bad]
+        parts = [
+            encoder.embed([np.asarray(images[row]) for row in good])
+            for encoder, images in zip(self.encoders, read, strict=True)
+        ]
+        return np.concatenate(parts, axis=1), bad
 
     def caption(self, embeddings: Embeddings, search: Search) -> list[list[Caption]]:
         """For each embedding its captions, best first: `search.beam` of them from a beam search, else one."""

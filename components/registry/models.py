@@ -1,6 +1,7 @@
 """Models in the registry: registering a package once, and finding one by its URI."""
 
 import io
+import json
 from collections.abc import Mapping
 from contextlib import redirect_stderr
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from components.errors import CaptioningError, ConfigurationError
-from components.registry.captioner import CAPTIONER_FOLDER, CODE_FILE, Captioner, Search
+from components.registry.captioner import CAPTIONER_FOLDER, CODE_FILE, MODEL_SCHEMA, Captioner, Search
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 DIGEST_TAG = "captioning.package"
@@ -86,6 +87,12 @@ def load_captioner(uri: str) -> Captioner:
     except (MlflowException, OSError) as error:
         raise CaptioningError(f"cannot load {version.uri}: {error}. Are its files still where they were?") from error
     captioner: Captioner = model.unwrap_python_model().captioner
+    schema = json.loads((captioner.folder / "model.json").read_text(encoding="utf-8"))["schema"]
+    if schema != MODEL_SCHEMA:
+        raise CaptioningError(
+            f"{version.uri} was registered with schema {schema} of the model, and this version of the project uses "
+            f"{MODEL_SCHEMA}: train again, or use the version of the project that registered it"
+        )
     return captioner
 
 

@@ -1,14 +1,14 @@
 """Everything a captioner needs in one folder: what is evaluated, registered and served.
 
 model.py                 the code, for MLflow's models-from-code
-captioner/saved_model/   encoder and decoding loops as one graph: embed, greedy, beam, sample
+captioner/saved_model/   encoders and decoding loops as one graph: embed_0 (and so on), greedy, beam, sample
 captioner/vocabulary.json
 captioner/reference.json what training's embeddings and captions looked like
-captioner/model.json     encoder fingerprint, input size, longest caption, schema version
+captioner/model.json     the encoders' fingerprints and input sizes, longest caption, schema version
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ from components.vocabulary.vocabulary import Vocabulary
 def write_package(
     decoder: Decoder,
     vocabulary: Vocabulary,
-    network: Network,
-    encoder: EncoderCard,
+    networks: Sequence[Network],
+    encoders: Sequence[EncoderCard],
     reference: Reference,
     max_length: int,
     folder: Path,
@@ -36,39 +36,38 @@ def write_package(
     inner = folder / CAPTIONER_FOLDER
     inner.mkdir(parents=True, exist_ok=True)
     # The decoder was trained to produce what follows START.
-    _export(decoder, network, encoder, max_length - 1, inner / "saved_model")
+    _export(decoder, networks, encoders, max_length - 1, inner / "saved_model")
     vocabulary.save(inner / "vocabulary.json")
     reference.save(inner / REFERENCE_FILE)
-    card = {"schema": MODEL_SCHEMA, "encoder": asdict(encoder), "max_length": max_length}
+    card = {"schema": MODEL_SCHEMA, "encoders": [asdict(encoder) for encoder in encoders], "max_length": max_length}
     (inner / "model.json").write_text(json.dumps(card, indent=1), encoding="utf-8")
     (folder / CODE_FILE).write_text(bundle("components.registry.served"), encoding="utf-8")
     return sum(path.is_file() for path in folder.rglob("*"))
 
 
-def _export(decoder: Decoder, network: Network, encoder: EncoderCard, length: int, folder: Path) -> None:
+def _export(
+    decoder: Decoder, networks: Sequence[Network], encoders: Sequence[EncoderCard], length: int, folder: Path
+) -> None:
     import keras
     import tensorflow as tf
 
-    def gumbel(seed: Any) -> Callable[[Any, Any], Any]:
-        def noise(logits: Any, step: Any) -> Any:
-            uniform = tf.random.stateless_uniform(tf.shape(logits), tf.stack([seed, step]), minval=1e-20)
-            return -tf.math.log(-tf.math.log(uniform))
+    def sample(embeddings: Any, temperature: Any, seed: Any) -> Any:
+        uniform = tf.random.stateless_uniform([length, tf.shape(embeddings)[0]], tf.stack([seed, 0]))
+        return search.sample(decoder, embeddings, length, temperature, uniform)
 
-        return noise
+    def embed(network: Network) -> Callable[[Any], Any]:
+        return lambda pixels: network(tf.cast(pixels, tf.float32), training=False)
 
     spec = tf.TensorSpec
-    size = encoder.input_size
-    photographs, scalar = spec([None, size, size, 3], tf.uint8), spec([], tf.int32)
-    embeddings = spec([None, encoder.dimension], tf.float32)
+    embeddings, scalar = spec([None, sum(encoder.dimension for encoder in encoders)], tf.float32), spec([], tf.int32)
     archive = keras.export.ExportArchive()
     archive.track(decoder)
-    archive.track(network)
-    archive.add_endpoint("embed", lambda pixels: network(tf.cast(pixels, tf.float32), training=False), [photographs])
+    for number, (network, encoder) in enumerate(zip(networks, encoders, strict=True)):
+        archive.track(network)
+        photographs = spec([None, encoder.input_size, encoder.input_size, 3], tf.uint8)
+        archive.add_endpoint(f"embed_{number}", embed(network), [photographs])
     archive.add_endpoint("greedy", lambda e: search.greedy(decoder, e, length), [embeddings])
     archive.add_endpoint("beam", lambda e, width: search.beam(decoder, e, length, width), [embeddings, scalar])
-    archive.add_endpoint(
-        "sample",
-        lambda e, temperature, seed: search.sample(decoder, e, length, temperature, gumbel(seed)),
-        [embeddings, spec([], tf.float32), scalar],
-    )
+    archive.add_endpoint("sample", sample, [embeddings, spec([], tf.float32), scalar])
+
     archive.write_out(str(folder), verbose=False)

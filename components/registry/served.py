@@ -10,7 +10,6 @@ from typing import Any
 import mlflow
 import pandas as pd
 
-from components.errors import BadImageError
 from components.registry.captioner import Captioner, Search
 
 
@@ -28,14 +27,13 @@ class CaptionerModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
         An image that cannot be read gets an empty caption and the reason in `error`.
         """
-        rows = pd.DataFrame({"caption": "", "logprob": float("nan"), "error": ""}, index=range(len(model_input)))
-        found = self.captioner.read([_image_bytes(image) for image in model_input["image"]])
-        pixels = {row: image for row, image in enumerate(found) if not isinstance(image, BadImageError)}
-        embeddings = self.captioner.embed(list(pixels.values()))
+        embeddings, bad = self.captioner.embed([_image_bytes(image) for image in model_input["image"]])
         captions = self.captioner.caption(embeddings, Search(**(params or {})))
-        rows.loc[list(pixels), "caption"] = [best.text for best, *_ in captions]
-        rows.loc[list(pixels), "logprob"] = [best.logprob for best, *_ in captions]
-        rows["error"] = ["" if row in pixels else str(image) for row, image in enumerate(found)]
+        rows = pd.DataFrame({"caption": "", "logprob": float("nan"), "error": ""}, index=range(len(model_input)))
+        good = [row for row in rows.index if row not in bad]
+        rows.loc[good, "caption"] = [best.text for best, *_ in captions]
+        rows.loc[good, "logprob"] = [best.logprob for best, *_ in captions]
+        rows["error"] = [str(bad.get(row, "")) for row in rows.index]
         return rows
 
 

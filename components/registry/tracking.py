@@ -10,6 +10,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from components.errors import CaptioningError
 
@@ -36,7 +37,7 @@ def connect(tracking_uri: str, artifacts: Path) -> None:
 
 @contextmanager
 def tracked_run(name: str, params: Mapping[str, Any]) -> Iterator[str]:
-    """A run that ends finished, or failed when the block raises. Gives its id."""
+    """A run that ends finished, or failed when the block raises, with the machine's load. Gives its id."""
     client = MlflowClient()
     experiment = client.get_experiment_by_name(EXPERIMENT)
     run = client.create_run(experiment.experiment_id, run_name=name)
@@ -45,13 +46,24 @@ def tracked_run(name: str, params: Mapping[str, Any]) -> Iterator[str]:
     try:
         client.log_batch(run_id, params=[Param(key, str(value)) for key, value in flatten(params).items()])
         client.log_dict(run_id, dict(params), "parameters.json")
-        yield run_id
+        with _watched(run_id):
+            yield run_id
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
         raise
     finally:
         client.set_terminated(run_id, status)
+
+
+@contextmanager
+def _watched(run_id: str) -> Iterator[None]:
+    monitor = SystemMetricsMonitor(run_id)
+    monitor.start()
+    try:
+        yield
+    finally:
+        monitor.finish()
 
 
 def log_metrics(run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:

@@ -11,10 +11,10 @@ import pandas as pd
 
 from components.artifacts import write_atomic
 from components.encoder.extract import Engine, embed_shards, plan_shards
-from components.encoder.pool import EmbeddingPool
+from components.encoder.pool import EmbeddingPool, EncoderCard, Found, JoinedVectors
 from components.encoder.store import reasons_of
 from components.errors import ConfigurationError
-from components.registry.captioner import BATCH, Captioner, Search
+from components.registry.captioner import BATCH, Captioner, PackagedEncoder, Search
 from components.registry.reference import REFERENCE_FILE, Reference
 from components.scoring.inputs import archives_of, read_inputs, uri_of
 from data_contracts.schema import PREDICTIONS
@@ -27,20 +27,19 @@ SHARD = 1024
 
 
 def caption_images(
-    images: Path, names: Sequence[str], captioner: Captioner, search: Search, model_version: str, pool: EmbeddingPool
+    images: Path, names: Sequence[str], captioner: Captioner, search: Search, model_version: str, pools: Path
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The named inputs' `schema.PREDICTIONS`, in their order, and how they differ from training's: `schema.DRIFT`.
 
-    `pool` is that of the captioner's encoder: what is in it is not embedded again, what is not is put there.
+    `pools` holds the pool of each encoder: what is in it is not embedded again, what is not is put there.
     """
     photographs = read_inputs(images, names)
-    digests = photographs["digest"].tolist()
-    shards = plan_shards(photographs, pool.find(digests), SHARD)
-    embed_shards(shards, archives_of(images), Engine(captioner.read_one, captioner.embed, BATCH), pool)
-    found = pool.find(digests)
-    places = photographs["digest"].map(found.places.get)
-    good = places.notna()
-    vectors = pool.vectors(places[good].tolist())
+    known = [_embed(photographs, images, encoder, pools) for encoder in captioner.encoders]
+    good = pd.Series(True, index=photographs.index)
+    for _, found in known:
+        good &= photographs["digest"].isin(found.places.keys())
+    digests = photographs.loc[good, "digest"]
+    vectors = JoinedVectors([pool.vectors([found.places[digest] for digest in digests]) for pool, found in known])
     captions = captioner.caption(vectors, search)
     table = pd.DataFrame(
         {
@@ -51,15 +50,25 @@ def caption_images(
             "status": np.where(good, "ok", "quarantined"),
             "error": "",
             "model_version": model_version,
-            "encoder_fingerprint": pool.card.fingerprint,
+            "encoder_fingerprint": captioner.fingerprint,
             "scored_at": datetime.now(UTC),
         }
     )
     table.loc[good, "caption"] = [best.text for best, *_ in captions]
     table.loc[good, "logprob"] = [best.logprob for best, *_ in captions]
-    table.loc[~good, "error"] = reasons_of(photographs[~good], found)
+    table.loc[~good, "error"] = reasons_of(photographs[~good], [found for _, found in known])
     drift = Reference.load(captioner.folder / REFERENCE_FILE).compare(vectors, table.loc[good, "caption"])
     return table.astype(PREDICTIONS)[list(PREDICTIONS)], drift
+
+
+def _embed(
+    photographs: pd.DataFrame, images: Path, encoder: PackagedEncoder, pools: Path
+) -> tuple[EmbeddingPool, Found]:
+    """Puts what the encoder's pool lacks of these photographs there. Returns the pool, and what it knows of them."""
+    pool, digests = EmbeddingPool.of(pools, EncoderCard(**encoder.card)), photographs["digest"].tolist()
+    shards = plan_shards(photographs, pool.find(digests), SHARD)
+    embed_shards(shards, archives_of(images), Engine(encoder.read, encoder.embed, BATCH), pool)
+    return pool, pool.find(digests)
 
 
 def prepare_folder(folder: Path) -> None:

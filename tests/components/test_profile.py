@@ -1,3 +1,4 @@
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -5,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from components.config import Profile
+from components.config import DecoderConfig, Profile, SelfCriticalConfig, TrainingConfig
 from components.errors import ConfigurationError
-from components.profile import load_profile
+from components.profile import STRONG, load_profile
 
 PROFILES = Path(__file__).parents[2] / "flows" / "profiles"
 DEMO = PROFILES / "demo.toml"
@@ -31,6 +32,12 @@ def written(folder: Path, text: str | bytes) -> Path:
     return path
 
 
+def mine(folder: Path, text: str = "", **overrides: str) -> Profile:
+    """A profile of one source with `text` as its first lines, and `section__key` set."""
+    path = written(folder, text + ONE_SOURCE.format(dataset="holdout = 0.5"))
+    return load_profile(path, {key.replace("__", "."): value for key, value in overrides.items()})
+
+
 def demo(**overrides: str) -> Profile:
     """The demo profile with `section__key` replaced."""
     return load_profile(DEMO, {key.replace("__", "."): text for key, text in overrides.items()})
@@ -50,8 +57,11 @@ def test_coco2014_has_the_numbers_of_the_notebook() -> None:
     decoder = profile.decoder
     sizes = (decoder.image_bottleneck, decoder.word_embedding, decoder.lstm_units, decoder.logit_bottleneck)
     assert sizes == (120, 100, 300, 120)
-    assert (decoder.max_length, decoder.batch_size, decoder.epochs, decoder.steps_per_epoch) == (20, 64, 12, 1000)
-    assert (decoder.learning_rate, decoder.separate_states) == (1e-3, False)
+    training = profile.training
+    assert (decoder.max_length, training.batch_size, training.epochs, training.steps_per_epoch) == (20, 64, 12, 1000)
+    assert (training.learning_rate, decoder.separate_states) == (1e-3, False)
+    assert decoder == DecoderConfig()
+    assert training == TrainingConfig(steps_per_epoch=1000, notebook_loss=True)
     assert profile.vocabulary.min_count == 5
     assert (profile.encoder.name, profile.encoder.weights) == ("inception_v3", "imagenet")
     assert (profile.dataset.sample, profile.dataset.max_images) == (1, None)
@@ -63,6 +73,10 @@ def test_coco2014_has_the_numbers_of_the_notebook() -> None:
         ("decodr.lstm_units", "decodr: unknown key; did you mean decoder?"),
         ("nam", "nam: unknown key; did you mean name?"),
         ("decoder.lstm_unit", "decoder.lstm_unit: unknown key; did you mean lstm_units?"),
+        ("trainin.epochs", "trainin: unknown key; did you mean training?"),
+        ("training.epoch", "training.epoch: unknown key; did you mean epochs?"),
+        ("training.lerning_rate", "training.lerning_rate: unknown key; did you mean learning_rate?"),
+        ("further_encoder.second.name", "further_encoder: unknown key; did you mean further_encoders?"),
         ("limits.max_vocabulry", "limits.max_vocabulry: unknown key; did you mean max_vocabulary?"),
         ("dataset.scenes.sede", "dataset.scenes.sede: unknown key; did you mean seed?"),
         ("dataset.sources.train.imges", "dataset.sources.train.imges: unknown key; did you mean images?"),
@@ -82,18 +96,32 @@ def test_unknown_key_in_a_source_named_like_a_key(tmp_path: Path) -> None:
         load_profile(written(tmp_path, text), {"dataset.sources.images.caption": "x"})
 
 
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("training.self_critical.sample", "training.self_critical.sample: unknown key; did you mean samples?"),
+        ("further_encoders.second.weight", "further_encoders.second.weight: unknown key; did you mean weights?"),
+        ("further_encoders.name.weight", "further_encoders.name.weight: unknown key; did you mean weights?"),
+    ],
+)
+def test_unknown_key_in_a_section_that_the_file_lacks(tmp_path: Path, key: str, message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        mine(tmp_path, **{key: "5"})
+    assert f"  {message}" in str(caught.value).splitlines()
+
+
 def test_all_faults_are_told_at_once() -> None:
     with pytest.raises(ConfigurationError) as caught:
-        demo(decoder__epochs="0", encoder__naem="x", dataset__sample="2")
+        demo(training__epochs="0", encoder__naem="x", dataset__sample="2")
     assert len(str(caught.value).splitlines()) == 4
-    for key in ("decoder.epochs", "encoder.naem", "dataset.sample"):
+    for key in ("training.epochs", "encoder.naem", "dataset.sample"):
         assert f"  {key}: " in str(caught.value)
 
 
 def test_overrides_take_the_type_of_their_key() -> None:
     profile = demo(
         decoder__lstm_units="512",
-        decoder__learning_rate="3e-4",
+        training__learning_rate="3e-4",
         decoder__separate_states="true",
         dataset__root="https://example.org/data",
         dataset__scenes__images="{ train = 5, dev = 2 }",
@@ -101,7 +129,7 @@ def test_overrides_take_the_type_of_their_key() -> None:
         limits__max_bad_fraction="0",
     )
     assert profile.decoder.lstm_units == 512
-    assert profile.decoder.learning_rate == 3e-4
+    assert profile.training.learning_rate == 3e-4
     assert profile.decoder.separate_states is True
     assert demo(decoder__separate_states="false").decoder.separate_states is False
     assert profile.dataset.root == "https://example.org/data"
@@ -113,8 +141,8 @@ def test_overrides_take_the_type_of_their_key() -> None:
 
 @given(st.integers(1, 2**31), st.floats(1e-9, 1e9))
 def test_numbers_survive_as_text(units: int, rate: float) -> None:
-    decoder = demo(decoder__lstm_units=str(units), decoder__learning_rate=repr(rate)).decoder
-    assert (decoder.lstm_units, decoder.learning_rate) == (units, rate)
+    profile = demo(decoder__lstm_units=str(units), training__learning_rate=repr(rate))
+    assert (profile.decoder.lstm_units, profile.training.learning_rate) == (units, rate)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])).filter(lambda text: not text.startswith(("[", "{"))))
@@ -130,10 +158,21 @@ def test_any_text_can_be_given_as_a_root(root: str) -> None:
         ("decoder.lstm_units", "[1, 2]", "decoder.lstm_units: Input should be a valid integer"),
         ("decoder.max_length", "2", "decoder.max_length: Input should be greater than or equal to 3"),
         ("decoder.separate_states", "perhaps", "decoder.separate_states: Input should be a valid boolean"),
+        ("training.epochs", "few", "training.epochs: Input should be a valid integer"),
+        ("training.warm_up", "1", "training.warm_up: Input should be less than 1"),
+        ("training.precision", "float16", "training.precision: Input should be 'float32' or 'bfloat16'"),
+        (
+            "training.self_critical.samples",
+            "1",
+            "training.self_critical.samples: Input should be greater than or equal",
+        ),
+        ("training.self_critical.images", "5", "training.self_critical.epochs: Field required"),
+        ("recipe", "strongest", "recipe: Input should be 'strong' or 'notebook'"),
         ("dataset.sample", "nan", "dataset.sample: Input should be"),
         ("dataset.scenes.images", "{ train = 5", "cannot set dataset.scenes.images: '{ train = 5' is not valid TOML"),
         ("encoder", "inception_v3", "encoder: Input should be a valid dictionary"),
         ("encoder.name.first", "x", "cannot set encoder.name.first: name is a value, not a section"),
+        ("training.epochs.first", "x", "cannot set training.epochs.first: epochs is a value, not a section"),
     ],
 )
 def test_bad_override_is_named(key: str, text: str, message: str) -> None:
@@ -143,9 +182,103 @@ def test_bad_override_is_named(key: str, text: str, message: str) -> None:
 
 
 def test_overrides_can_make_a_section_that_the_file_lacks(tmp_path: Path) -> None:
-    path = written(tmp_path, ONE_SOURCE.format(dataset="holdout = 0.5"))
-    assert load_profile(path, {"decoder.epochs": "3"}).decoder.epochs == 3
-    assert load_profile(path, {}).name == "mine"
+    assert mine(tmp_path, training__epochs="3").training.epochs == 3
+    assert mine(tmp_path, training__self_critical__epochs="2").training.self_critical == SelfCriticalConfig(epochs=2)
+    assert mine(tmp_path).training.self_critical is None
+    assert mine(tmp_path).name == "mine"
+
+
+def strong(section: str) -> dict[str, object]:
+    """What `strong.toml` says of a section."""
+    values: dict[str, object] = tomllib.loads(STRONG.read_text(encoding="utf-8"))[section]
+    return values
+
+
+def test_a_profile_that_says_nothing_means_the_strong_recipe(tmp_path: Path) -> None:
+    profile = mine(tmp_path)
+    assert profile.recipe == "strong"
+    assert profile.decoder == DecoderConfig.model_validate(strong("decoder"))
+    assert profile.training == TrainingConfig.model_validate(strong("training"))
+    assert (profile.decoder, profile.training) != (DecoderConfig(), TrainingConfig())
+
+
+def test_the_notebooks_recipe_is_the_defaults(tmp_path: Path) -> None:
+    for profile in (mine(tmp_path, 'recipe = "notebook"'), mine(tmp_path, recipe="notebook")):
+        assert (profile.decoder, profile.training) == (DecoderConfig(), TrainingConfig())
+
+
+def test_a_recipe_lies_beneath_the_profile_and_the_profile_beneath_what_is_set(tmp_path: Path) -> None:
+    own = "decoder = { lstm_units = 64, max_length = 9 }\ntraining = { epochs = 3, clip_norm = 1.0 }\n"
+    profile = mine(tmp_path, own, training__clip_norm="2", training__epochs="5", decoder__tied="false")
+    decoder = {**strong("decoder"), "lstm_units": 64, "max_length": 9, "tied": False}
+    training = {**strong("training"), "epochs": 5, "clip_norm": 2}
+    assert profile.decoder == DecoderConfig.model_validate(decoder)
+    assert profile.training == TrainingConfig.model_validate(training)
+
+
+def test_the_recipe_that_is_set_replaces_the_profiles() -> None:
+    assert demo().recipe == "notebook"
+    profile = demo(recipe="strong")
+    assert profile.decoder == DecoderConfig.model_validate(strong("decoder"))
+    assert (profile.training.steps_per_epoch, profile.training.cosine) == (50, True)
+
+
+def test_a_section_replaced_as_a_whole_still_lies_on_the_recipe(tmp_path: Path) -> None:
+    profile = mine(tmp_path, "[training]\nepochs = 3\n", training="{ batch_size = 7 }")
+    assert profile.training == TrainingConfig.model_validate({**strong("training"), "batch_size": 7})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("training = 5", "training: Input should be a valid dictionary"),
+        ("decoder = ['lstm']", "decoder: Input should be a valid dictionary"),
+        ("recipe = 3", "recipe: Input should be 'strong' or 'notebook'"),
+        ("recipe = { decoder = 1 }", "recipe: Input should be 'strong' or 'notebook'"),
+        ("further_encoders = 'InceptionV3'", "further_encoders: Input should be a valid dictionary"),
+        ("further_encoders = { name = 'InceptionV3' }", "further_encoders.name: Input should be a valid dictionary"),
+        ("training = { self_critical = 3 }", "training.self_critical: Input should be a valid dictionary"),
+        ("training = { self_critical = {} }", "training.self_critical.epochs: Field required"),
+        ("training = { epochs = { first = 1 } }", "training.epochs: Input should be a valid integer"),
+        ("decoder = { tied = { words = true } }", "decoder.tied: Input should be a valid boolean"),
+    ],
+)
+def test_a_section_of_a_wrong_type_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        mine(tmp_path, text)
+    assert f"  {message}" in str(caught.value)
+
+
+@pytest.mark.parametrize("changes", [{"decoder__word_embedding": "100"}, {"decoder__logit_bottleneck": "100"}])
+def test_tied_vectors_must_be_of_one_width(tmp_path: Path, changes: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError, match="decoder: `tied` needs the same `word_embedding` and"):
+        mine(tmp_path, **changes)
+    assert not mine(tmp_path, decoder__tied="false", **changes).decoder.tied
+    both = mine(tmp_path, decoder__word_embedding="100", decoder__logit_bottleneck="100").decoder
+    assert (both.tied, both.word_embedding) == (True, 100)
+
+
+def test_one_encoder_is_alone(tmp_path: Path) -> None:
+    profile = mine(tmp_path)
+    assert profile.encoders == (profile.encoder,)
+
+
+def test_further_encoders_follow_the_first_in_the_order_of_their_names(tmp_path: Path) -> None:
+    text = "".join(
+        f'[further_encoders.{name}]\nname = "{encoder}"\nweights = "imagenet"\n'
+        for name, encoder in (("second", "InceptionV3"), ("fourth", "ResNet50"), ("encoder", "VGG16"))
+    )
+    profile = mine(tmp_path, text, further_encoders__alone__name="ResNet101", further_encoders__alone__weights="a.h5")
+    names = [encoder.name for encoder in profile.encoders]
+    assert names == ["efficientnet_lite0", "ResNet101", "VGG16", "ResNet50", "InceptionV3"]
+    assert profile.encoders[1].weights == "a.h5"
+    assert Profile.model_validate_json(profile.model_dump_json()).encoders == profile.encoders
+
+
+def test_an_override_reaches_a_further_encoder_of_the_file(tmp_path: Path) -> None:
+    text = '[further_encoders.second]\nname = "InceptionV3"\nweights = "imagenet"\n'
+    profile = mine(tmp_path, text, further_encoders__second__preprocessing="notebook")
+    assert [encoder.preprocessing for encoder in profile.encoders] == ["antialias", "notebook"]
 
 
 def test_a_profile_is_frozen() -> None:

@@ -26,6 +26,24 @@ def captioning(home: Path, *arguments: str, **environment: str) -> subprocess.Co
             ["--profile", "demo", "--set", "decoder.lstm_units=many"],
             "decoder.lstm_units: Input should be a valid integer",
         ),
+        (["--profile", "demo", "--set", "training.epoch=5"], "training.epoch: unknown key; did you mean epochs?"),
+        (["--profile", "demo", "--set", "decoder.epochs=5"], "decoder.epochs: unknown key; known are"),
+        (
+            ["--profile", "flickr8k", "--set", "decoder.word_embedding=100"],
+            "decoder: `tied` needs the same `word_embedding` and `logit_bottleneck`",
+        ),
+        (["--profile", "demo", "--set", "recipe=weak"], "recipe: Input should be 'strong' or 'notebook'"),
+        (
+            ["--profile", "demo", "--set", "further_encoders.second.name=VGG16"],
+            "further_encoders.second.weights: Field",
+        ),
+        (
+            [
+                *("--profile", "demo", "--set", "further_encoders.second.name=ResNet59"),
+                *("--set", "further_encoders.second.weights=imagenet"),
+            ],
+            "'ResNet59' is no encoder; did you mean ResNet50",
+        ),
         (["--profile", "flickr8k"], "Set dataset.root to the folder or URL"),
         (
             ["--profile", "flickr8k", "--set", "encoder.name=ResNet59"],
@@ -101,7 +119,8 @@ def test_importing_all_components_but_the_registry_loads_neither_prefect_nor_mlf
     code = """
 import importlib, pkgutil, sys, components
 for module in pkgutil.walk_packages(components.__path__, "components."):
-    if module.name not in ("components.registry.models", "components.registry.tracking", "components.registry.served"):
+    name = module.name.removeprefix("components.registry.")
+    if name not in ("models", "tracking", "training_log", "served"):
         importlib.import_module(module.name)
 print(sorted({"mlflow", "great_expectations", "prefect"} & set(sys.modules)))
 """

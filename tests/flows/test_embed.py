@@ -122,6 +122,40 @@ def test_a_damaged_shard_is_embedded_again(home: Path, photographs: Callable[[in
     assert again.digest == made.digest
 
 
+def with_notebook_pixels(profile: Profile) -> Profile:
+    """The same with a second encoder, the first one's network behind the notebook's preprocessing."""
+    second = profile.encoder.model_copy(update={"preprocessing": "notebook"})
+    return profile.model_copy(update={"further_encoders": {"second": second}})
+
+
+def test_embeddings_of_two_encoders_are_joined(home: Path, photographs: Callable[[int], Artifact]) -> None:
+    listed, archive = photographs(12), home / "photos.zip"
+    both = with_notebook_pixels(profile_of())
+    alone = [profile_of(), profile_of().model_copy(update={"encoder": both.encoders[1]})]
+    first, second = (EmbeddingStore.open(embed(listed, archive, profile).path) for profile in alone)
+    before = pools(home)
+    made = embed(listed, archive, both)
+    assert pools(home) == before, "embedded again"
+    store = EmbeddingStore.open(made.path)
+    ids = store.index["image_id"].to_numpy()
+    assert made.rows == len(ids) == 10
+    np.testing.assert_array_equal(store.lookup(ids), np.hstack([first.lookup(ids), second.lookup(ids)]))
+    assert not np.array_equal(first.lookup(ids), second.lookup(ids))
+    assert store.fingerprint == f"{first.fingerprint}+{second.fingerprint}"
+    assert sorted(store.quarantine["image_id"]) == [0, 10]
+    assert embed(listed, archive, both).reused
+
+
+def test_a_second_encoder_embeds_what_the_first_has_embedded(
+    home: Path, photographs: Callable[[int], Artifact]
+) -> None:
+    embed(photographs(12), home / "photos.zip", profile_of())
+    assert sum(map(len, pools(home))) == 10
+    made = embed(photographs(12), home / "photos.zip", with_notebook_pixels(profile_of()))
+    assert sum(map(len, pools(home))) == 20
+    assert EmbeddingStore.open(made.path).dimension == 2 * 1280
+
+
 def test_a_ray_cluster_makes_the_same_embeddings(
     home: Path,
     photographs: Callable[[int], Artifact],

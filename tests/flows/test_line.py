@@ -16,7 +16,7 @@ import pytest
 
 SMALL = [
     *("--set", "dataset.scenes.images={train=96, dev=24}", "--set", "vocabulary.min_count=2"),
-    *("--set", "decoder.epochs=3", "--set", "decoder.steps_per_epoch=30", "--set", "encoder.shard_size=40"),
+    *("--set", "training.epochs=3", "--set", "training.steps_per_epoch=30", "--set", "encoder.shard_size=40"),
 ]
 
 
@@ -150,7 +150,7 @@ def test_a_broken_contract_stops_the_flow_before_the_embeddings(tmp_path: Path) 
 
 
 def test_a_killed_training_goes_on_from_its_last_epoch(home: Path, trained: dict) -> None:
-    longer = [*SMALL, "--set", "decoder.epochs=4", "--set", "decoder.seed=1"]
+    longer = [*SMALL, "--set", "training.epochs=4", "--set", "training.seed=1"]
     with started(home, "train", "--profile", "demo", *longer) as run:
         assert run.stderr is not None
         assert any("epoch 2/4: loss" in line for line in run.stderr)

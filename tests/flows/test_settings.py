@@ -64,21 +64,24 @@ def test_values_of_a_profile_come_from_the_environment(environment: dict[str, st
         "CAPTIONING_TRACKING_URI": "http://mlflow:5000",
         "CAPTIONING_DATASET_ROOT": "/Photographs",
         "CAPTIONING_DECODER_LSTM_UNITS": "512",
+        "CAPTIONING_TRAINING_BATCH_SIZE": "7",
     }
-    assert profile_overrides() == {"dataset.root": "/Photographs", "decoder.lstm_units": "512"}
+    overrides = {"dataset.root": "/Photographs", "decoder.lstm_units": "512", "training.batch_size": "7"}
+    assert profile_overrides() == overrides
     profile = load_profile(PROFILES / "flickr8k.toml", profile_overrides())
     assert (profile.dataset.root, profile.decoder.lstm_units) == ("/Photographs", 512)
+    assert (profile.training.batch_size, profile.training.cosine) == (7, True)
 
 
 @pytest.mark.parametrize(
-    ("change", "told"), [([], "greater than 0"), (["--set", "decoder.epochs=few"], "unable to parse string")]
+    ("change", "told"), [([], "greater than 0"), (["--set", "training.epochs=few"], "unable to parse string")]
 )
 def test_the_command_line_comes_before_the_environment(tmp_path: Path, change: list[str], told: str) -> None:
     command = [sys.executable, "-m", "flows.cli", "train", "--profile", "demo", *change]
-    env = {**os.environ, "CAPTIONING_HOME": str(tmp_path), "CAPTIONING_DECODER_EPOCHS": "-1"}
+    env = {**os.environ, "CAPTIONING_HOME": str(tmp_path), "CAPTIONING_TRAINING_EPOCHS": "-1"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
-    assert "decoder.epochs: " in done.stderr
+    assert "training.epochs: " in done.stderr
     assert told in done.stderr
 
 

@@ -1,12 +1,9 @@
 from collections.abc import Callable
-from functools import partial
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from keras import ops
 
 from components.decoder.model import Decoder
 from components.decoder.search import LENGTH_PENALTY, beam, greedy, sample
@@ -19,6 +16,7 @@ WORDS = 8
 seeds = st.integers(0, 10_000)
 lengths = st.integers(2, 7)
 biases = st.sampled_from([-30.0, -3.0, 0.0, 3.0, 30.0])
+EVERYTHING = dict.fromkeys(("standardise", "separate_states", "image_at_every_step", "tied"), True)
 # The same examples each time: two hypotheses that tie within rounding would be ranked by chance.
 few = settings(max_examples=15, derandomize=True)
 
@@ -32,7 +30,7 @@ def next_logprobs(decoder: Decoder, embedding: np.ndarray, begun: list[tuple[int
     if now == 0:
         logits[:, END] = -np.inf
     if now == length - 1:
-        logits[:, np.arange(WORDS) != END] = -np.inf
+        logits[:, np.arange(logits.shape[1]) != END] = -np.inf
     return np.asarray(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
 
 
@@ -69,12 +67,16 @@ def padded(ids: tuple[int, ...], length: int) -> list[int]:
     return [*ids, *[PAD] * (length - len(ids))]
 
 
-def gumbel(seed: int) -> Callable[[Any, Any], np.ndarray]:
-    random = np.random.default_rng(seed)
-    return lambda logits, _: random.gumbel(size=logits.shape).astype(np.float32)
+def uniform(seed: int, length: int, batch: int) -> np.ndarray:
+    return np.random.default_rng(seed).random((length, batch), np.float32)
 
 
-@given(seed=seeds, length=lengths, width=st.integers(1, 4), end_bias=biases)
+def grid(count: int) -> np.ndarray:
+    """Numbers from 0 to 1, equally far apart: what falls on a word is its probability, within 1 / count."""
+    return ((np.arange(count) + 0.5) / count).astype(np.float32)
+
+
+@given(seed=seeds, length=lengths, width=st.integers(1, 4), end_bias=biases, options=st.sampled_from([{}, EVERYTHING]))
 @settings(few, max_examples=40)
 def test_beam_equals_the_reference(
     random_decoder: Callable[..., Decoder],
@@ -83,8 +85,9 @@ def test_beam_equals_the_reference(
     length: int,
     width: int,
     end_bias: float,
+    options: dict[str, bool],
 ) -> None:
-    decoder, embeddings = random_decoder(seed, end_bias=end_bias), random_embeddings(seed, 2)
+    decoder, embeddings = random_decoder(seed, end_bias=end_bias, **options), random_embeddings(seed, 2)
     ids, logprobs = beam(decoder, embeddings, length, width)
     for row, embedding in enumerate(embeddings):
         expected = reference_beam(decoder, embedding, length, width)
@@ -137,7 +140,9 @@ def test_every_caption_is_words_then_end_then_padding_with_its_teacher_forced_pr
     elif method == "greedy":
         ids, logprobs = (np.asarray(part) for part in greedy(decoder, embeddings, length))
     else:
-        ids, logprobs = (np.asarray(part) for part in sample(decoder, embeddings, length, 2.0, gumbel(seed)))
+        ids, logprobs = (
+            np.asarray(part) for part in sample(decoder, embeddings, length, 2.0, uniform(seed, length, 3))
+        )
     assert ids.shape == (3, length)
     assert ids.dtype == np.int32
     for embedding, caption, logprob in zip(embeddings, ids, logprobs, strict=True):
@@ -156,7 +161,7 @@ def test_captions_end_however_likely_end_is(
     ends = np.full(4, words)
     for ids, logprobs in (
         greedy(decoder, embeddings, 7),
-        sample(decoder, embeddings, 7, 1.0, gumbel(0)),
+        sample(decoder, embeddings, 7, 1.0, uniform(0, 7, 4)),
         beam(decoder, embeddings, 7, 1),
     ):
         np.testing.assert_array_equal(np.argmax(np.asarray(ids).reshape(4, 7) == END, axis=1), ends)
@@ -168,10 +173,15 @@ def test_a_batch_is_captioned_as_its_images_are_alone(
     random_decoder: Callable[..., Decoder], random_embeddings: Embeddings, seed: int
 ) -> None:
     decoder, embeddings = random_decoder(seed), random_embeddings(seed, 7)
-    for search in (partial(greedy, length=6), partial(beam, length=6, width=3)):
-        ids, logprobs = search(decoder, embeddings)
+    drawn = uniform(seed, 6, 7)
+    for search in (
+        lambda rows: greedy(decoder, embeddings[rows], 6),
+        lambda rows: beam(decoder, embeddings[rows], 6, 3),
+        lambda rows: sample(decoder, embeddings[rows], 6, 1.0, drawn[:, rows]),
+    ):
+        ids, logprobs = search(slice(None))
         for row in range(7):
-            alone, logprob = search(decoder, embeddings[row : row + 1])
+            alone, logprob = search(slice(row, row + 1))
             np.testing.assert_array_equal(ids[row], alone[0])
             np.testing.assert_allclose(logprobs[row], logprob[0], rtol=1e-5, atol=1e-5)
 
@@ -189,26 +199,78 @@ def test_a_beam_is_distinct_captions_best_first(
 
 def test_no_images_give_no_captions(random_decoder: Callable[..., Decoder], random_embeddings: Embeddings) -> None:
     assert greedy(random_decoder(0), random_embeddings(0, 0), 5)[0].shape == (0, 5)
+    assert sample(random_decoder(0), random_embeddings(0, 0), 5, 1.0, uniform(0, 5, 0))[0].shape == (0, 5)
     assert beam(random_decoder(0), random_embeddings(0, 0), 5, 3)[0].shape == (0, 3, 5)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize("words", [5, 7, 8, 9, 10, 16, 23])
 def test_words_are_drawn_from_the_softmax_at_a_temperature(
-    random_decoder: Callable[..., Decoder], random_embeddings: Embeddings, temperature: float
+    random_decoder: Callable[..., Decoder], random_embeddings: Embeddings, words: int, temperature: float
 ) -> None:
-    decoder, embedding, draws = random_decoder(17), random_embeddings(17, 1), 20_000
-    ids, _ = sample(decoder, np.repeat(embedding, draws, axis=0), 2, temperature, gumbel(0))
-    found = np.bincount(np.asarray(ids)[:, 0], minlength=WORDS) / draws
-    expected = np.exp(next_logprobs(decoder, embedding[0], [()], 2)[0] / temperature)
+    decoder, embedding, draws = random_decoder(17, words=words), random_embeddings(17, 1), 2000
+    drawn = np.full((3, draws), 0.5, np.float32)
+    drawn[0] = grid(draws)
+    ids, _ = sample(decoder, np.repeat(embedding, draws, axis=0), 3, temperature, drawn)
+    first = np.asarray(ids)[:, 0]
+    expected = np.exp(next_logprobs(decoder, embedding[0], [()], 3)[0] / temperature)
     expected /= expected.sum()
-    np.testing.assert_allclose(found, expected, atol=4 * 0.5 / np.sqrt(draws))
+    np.testing.assert_allclose(np.bincount(first, minlength=words) / draws, expected, atol=1.01 / draws)
+    assert (np.diff(first) >= 0).all()  # words lie end to end, in the order of their ids
+
+
+def test_the_second_word_is_drawn_given_the_first(
+    random_decoder: Callable[..., Decoder], random_embeddings: Embeddings
+) -> None:
+    decoder, embedding, draws = random_decoder(18), random_embeddings(18, 1), 2000
+    drawn = np.full((3, draws), 0.5, np.float32)
+    drawn[1] = grid(draws)
+    ids, _ = (np.asarray(part) for part in sample(decoder, np.repeat(embedding, draws, axis=0), 3, 1.0, drawn))
+    (first,) = set(ids[:, 0].tolist())
+    expected = np.exp(next_logprobs(decoder, embedding[0], [(first,)], 3)[0])
+    np.testing.assert_allclose(np.bincount(ids[:, 1], minlength=WORDS) / draws, expected, atol=1.01 / draws)
+
+
+@given(seed=seeds, words=st.integers(5, 30), extreme=st.sampled_from([0.0, 1 - 2**-24]), end_bias=biases)
+@few
+def test_the_lowest_and_the_highest_number_draw_words_too(
+    random_decoder: Callable[..., Decoder],
+    random_embeddings: Embeddings,
+    seed: int,
+    words: int,
+    extreme: float,
+    end_bias: float,
+) -> None:
+    decoder = random_decoder(seed, words=words, end_bias=end_bias)
+    drawn = np.full((4, 3), extreme, np.float32)
+    for caption in np.asarray(sample(decoder, random_embeddings(seed, 3), 4, 1.0, drawn)[0]).tolist():
+        end = caption.index(END)
+        assert end >= 1
+        assert all(4 <= word < words for word in caption[:end])
+
+
+def test_no_number_draws_a_word_of_no_probability(
+    random_decoder: Callable[..., Decoder], random_embeddings: Embeddings
+) -> None:
+    words, random, impossible = 400, np.random.default_rng(0), 0
+    decoder = random_decoder(0, words=words)
+    decoder.logit_kernel.assign(np.zeros((3, words)))  # the same probabilities whatever the image
+    for _ in range(20):
+        decoder.logit_bias.assign(2 * random.normal(size=words))
+        probabilities = np.exp(next_logprobs(decoder, random_embeddings(0, 1)[0], [()], 3)[0])
+        # All numbers around the end of the first twenty words.
+        end = np.float32(probabilities[:20].sum())
+        drawn = np.tile(end + np.arange(-200, 200) * np.spacing(end), (3, 1)).astype(np.float32)
+        ids = np.asarray(sample(decoder, random_embeddings(0, 400), 3, 1.0, drawn)[0])
+        impossible += int((ids[:, 0] < 4).sum())
+    assert impossible == 0
 
 
 @pytest.mark.parametrize("temperature", [1e3, 1e12, np.inf])
 def test_no_temperature_lets_a_special_through(
     random_decoder: Callable[..., Decoder], random_embeddings: Embeddings, temperature: float
 ) -> None:
-    ids, _ = sample(random_decoder(1), random_embeddings(1, 500), 5, temperature, gumbel(1))
+    ids, _ = sample(random_decoder(1), random_embeddings(1, 500), 5, temperature, uniform(1, 5, 500))
     assert not np.isin(ids, [UNK, START]).any()
     assert (np.asarray(ids)[:, 0] >= 4).all()
     assert (np.asarray(ids) == END).any(axis=1).all()
@@ -218,14 +280,14 @@ def test_a_temperature_near_zero_is_greedy(
     random_decoder: Callable[..., Decoder], random_embeddings: Embeddings
 ) -> None:
     decoder, embeddings = random_decoder(8), random_embeddings(8, 20)
-    ids, logprobs = sample(decoder, embeddings, 6, 1e-6, gumbel(0))
+    ids, logprobs = sample(decoder, embeddings, 6, 1e-6, uniform(0, 6, 20))
     expected, expected_logprobs = greedy(decoder, embeddings, 6)
     np.testing.assert_array_equal(ids, expected)
     np.testing.assert_allclose(logprobs, expected_logprobs, rtol=1e-6)
 
 
-def test_the_noise_decides_the_sample(random_decoder: Callable[..., Decoder], random_embeddings: Embeddings) -> None:
+def test_the_numbers_decide_the_sample(random_decoder: Callable[..., Decoder], random_embeddings: Embeddings) -> None:
     decoder, embeddings = random_decoder(9), random_embeddings(9, 30)
-    first, same, other = (ops.convert_to_numpy(sample(decoder, embeddings, 6, 2.0, gumbel(s))[0]) for s in (1, 1, 2))
+    first, same, other = (np.asarray(sample(decoder, embeddings, 6, 2.0, uniform(s, 6, 30))[0]) for s in (1, 1, 2))
     np.testing.assert_array_equal(first, same)
     assert not np.array_equal(first, other)

@@ -11,7 +11,13 @@ from components.encoder import registry
 from components.encoder.extract import Engine, load_engine
 from components.encoder.pixels import PREPROCESSING
 from components.encoder.pool import EncoderCard
-from components.encoder.registry import describe_encoder, find_encoder, load_network, require_bfloat16
+from components.encoder.registry import (
+    describe_encoder,
+    find_encoder,
+    find_encoders,
+    load_network,
+    require_bfloat16,
+)
 from components.errors import ConfigurationError
 
 LITE = EncoderConfig(name="efficientnet_lite0", weights="package", batch_size=4)
@@ -40,6 +46,17 @@ def fingerprint(config: EncoderConfig = LITE, **changes: Any) -> str:
 def test_sizes_are_known_before_a_network_is_built(name: str, weights: str, found: tuple[str, int, int]) -> None:
     encoder = find_encoder(EncoderConfig(name=name, weights=weights))
     assert (encoder.name, encoder.input_size, encoder.dimension) == found
+
+
+def test_several_encoders_are_found_in_their_order() -> None:
+    found = find_encoders([inception("imagenet"), LITE, inception("imagenet")])
+    assert [encoder.name for encoder in found] == ["InceptionV3", "efficientnet_lite0", "InceptionV3"]
+    assert find_encoders([]) == []
+
+
+def test_a_mistake_in_any_of_several_encoders_is_named() -> None:
+    with pytest.raises(ConfigurationError, match="'inception_v4' is no encoder; did you mean InceptionV3"):
+        find_encoders([LITE, EncoderConfig(name="inception_v4", weights="imagenet"), inception("/nowhere/a.h5")])
 
 
 @pytest.mark.parametrize("load", [find_encoder, describe_encoder, load_network])

@@ -1,4 +1,5 @@
 import os
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -9,8 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.encoder.pool import EmbeddingPool, EncoderCard
-from components.encoder.store import CHANGED, READ_AGAIN, REPLACE, EmbeddingStore, vectors_path, write_store
+from components.encoder import store as module
+from components.encoder.pool import EmbeddingPool, EncoderCard, JoinedVectors
+from components.encoder.store import (
+    CHANGED,
+    READ_AGAIN,
+    REPLACE,
+    EmbeddingStore,
+    join_stores,
+    joined_fingerprint,
+    vectors_path,
+    write_store,
+)
 from data_contracts.schema import EMBEDDING_INDEX, PHOTOGRAPHS, QUARANTINE
 
 CARD = EncoderCard("toy", "0123456789abcdef", 3, 8, "notebook", "float32")
@@ -189,7 +200,8 @@ def test_float16_is_looked_up_as_float32(tmp_path: Path) -> None:
 def test_the_encoders_card_comes_back(tmp_path: Path, storage: str) -> None:
     card = EncoderCard("toy", "f" * 16, 3, 8, "antialias", storage)  # type: ignore[arg-type]
     store = store_of(tmp_path / "store", photographs([]), EmbeddingPool(tmp_path / "pool", card))
-    assert store.encoder == card
+    assert store.encoders == (card,)
+    assert (store.fingerprint, store.dimension) == ("f" * 16, 3)
 
 
 @pytest.mark.parametrize(
@@ -204,3 +216,120 @@ def test_tables_have_their_columns_also_when_they_are_empty(tmp_path: Path, rows
     assert len(store.index) + len(store.quarantine) == len(rows)
     assert store.lookup([]).shape == (0, 3)
     assert store.vectors([]).shape == (0, 3)
+
+
+WIDE = EncoderCard("wide", "fedcba9876543210", 2, 16, "antialias", "float16")
+
+
+def other_vectors_of(contents: Iterable[int]) -> np.ndarray:
+    """What another encoder makes of them: halves, which float16 holds."""
+    return np.array([[content / 2, 0.25] for content in contents], np.float32).reshape(-1, WIDE.dimension)
+
+
+def other_store_of(
+    folder: Path, table: pd.DataFrame, *shards: Sequence[int], bad: Sequence[int] = ()
+) -> EmbeddingStore:
+    """A store of the other encoder."""
+    pool = EmbeddingPool(folder / "other pool", WIDE)
+    for number, contents in enumerate(shards):
+        pool.write(f"shard {number}", [digest_of(c) for c in contents], other_vectors_of(contents), {})
+    pool.write("bad", [], other_vectors_of([]), {digest_of(content): f"other reason {content}" for content in bad})
+    return store_of(folder / "other", table, pool)
+
+
+def joined(folder: Path, *stores: EmbeddingStore) -> EmbeddingStore:
+    (folder / "joined").mkdir()
+    rows = join_stores(folder / "joined", stores)
+    store = EmbeddingStore.open(folder / "joined")
+    assert rows == len(store.index)
+    return store
+
+
+@pytest.mark.parametrize("shard", [1, 3, 8192])
+def test_stores_are_joined_by_image_id_whatever_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard: int
+) -> None:
+    monkeypatch.setattr(module, "JOINED_SHARD", shard)
+    contents = {10: 3, 20: 1, 30: 4, 40: 1, 50: 5}
+    one = store_of(tmp_path / "one", photographs(contents.items()), pool_of(tmp_path / "pool", [5, 4], [3, 1]))
+    other = other_store_of(tmp_path, photographs([*contents.items()][::-1]), [1], [3, 4, 5])
+    store = joined(tmp_path, one, other)
+    asked = [50, 10, 40, 40, 30, 20]
+    expected = [contents[i] for i in asked]
+    assert np.array_equal(store.lookup(asked), np.hstack([vectors_of(expected), other_vectors_of(expected)]))
+    assert store.index[["image_id", "digest"]].values.tolist() == [[i, digest_of(c)] for i, c in contents.items()]
+    assert [len(vectors) for _, vectors in store.shards()] == [min(shard, 5 - i) for i in range(0, 5, shard)]
+    assert (dtypes(store.index), dtypes(store.quarantine)) == (EMBEDDING_INDEX, QUARANTINE)
+
+
+def test_the_order_of_the_stores_is_that_of_their_numbers(tmp_path: Path) -> None:
+    table = photographs([(1, 7), (2, 8)])
+    one = store_of(tmp_path / "one", table, pool_of(tmp_path / "pool", [7, 8]))
+    other = other_store_of(tmp_path, table, [8, 7])
+    store = joined(tmp_path, other, one)
+    assert np.array_equal(store.lookup([2, 1]), np.hstack([other_vectors_of([8, 7]), vectors_of([8, 7])]))
+    assert store.encoders == (WIDE, CARD)
+    assert store.dimension == store.vectors([1]).dimension == 5
+    assert store.fingerprint == joined_fingerprint([WIDE, CARD]) == "fedcba9876543210+0123456789abcdef"
+    assert store.fingerprint != joined_fingerprint([CARD, WIDE])
+
+
+def test_a_joined_store_has_the_images_of_all_and_quarantines_those_of_any(tmp_path: Path) -> None:
+    table = photographs([(10, 1), (20, 2), (30, 3), (40, None), (50, 5), (60, 6)])
+    one = store_of(tmp_path / "one", table, pool_of(tmp_path / "pool", [1, 2, 5], bad=[3, 6]))
+    other = other_store_of(tmp_path, table, [1, 3, 5], bad=[2, 6])
+    store = joined(tmp_path, one, other)
+    assert store.index["image_id"].tolist() == [10, 50]
+    assert np.array_equal(store.lookup([50, 10]), np.hstack([vectors_of([5, 1]), other_vectors_of([5, 1])]))
+    reasons = dict(zip(store.quarantine["image_id"], store.quarantine["reason"], strict=True))
+    assert reasons == {20: "other reason 2", 30: "reason 3", 40: "cannot be read", 60: "reason 6"}
+    assert len(store.quarantine) == 4
+    with pytest.raises(KeyError, match="no embedding of image 20 and 1 others"):
+        store.lookup([10, 20, 30])
+
+
+def test_stores_without_a_common_image_join_to_an_empty_one(tmp_path: Path) -> None:
+    one = store_of(tmp_path / "one", photographs([(1, 1), (2, None)]), pool_of(tmp_path / "pool", [1]))
+    store = joined(tmp_path, one, other_store_of(tmp_path, photographs([(3, 3)]), [3]))
+    assert store.lookup([]).shape == (0, 5)
+    assert list(store.shards()) == []
+    assert (dtypes(store.index), dtypes(store.quarantine)) == (EMBEDDING_INDEX, QUARANTINE)
+
+
+def test_three_stores_join_and_a_joined_store_joins_on(tmp_path: Path) -> None:
+    table = photographs([(1, 7), (2, 8)])
+    one = store_of(tmp_path / "one", table, pool_of(tmp_path / "pool", [7, 8]))
+    other = other_store_of(tmp_path, table, [7, 8])
+    for folder in ("all", "pair"):
+        (tmp_path / folder).mkdir()
+    at_once = joined(tmp_path / "all", one, other, one)
+    in_two_steps = joined(tmp_path, joined(tmp_path / "pair", one, other), one)
+    assert at_once.encoders == in_two_steps.encoders == (CARD, WIDE, CARD)
+    assert np.array_equal(at_once.lookup([2, 1]), in_two_steps.lookup([2, 1]))
+    assert at_once.dimension == 8
+
+
+def test_a_joined_store_needs_neither_its_stores_nor_their_pools(tmp_path: Path) -> None:
+    table = photographs([(1, 7)])
+    one = store_of(tmp_path / "one", table, pool_of(tmp_path / "pool", [7]))
+    store = joined(tmp_path, one, other_store_of(tmp_path, table, [7]))
+    shutil.rmtree(tmp_path / "one")
+    shutil.rmtree(tmp_path / "other")
+    assert np.array_equal(store.lookup([1]), np.hstack([vectors_of([7]), other_vectors_of([7])]))
+    assert np.array_equal(EmbeddingStore.open(store.folder).lookup([1]), store.lookup([1]))
+
+
+def test_joined_vectors_are_read_as_one_array(tmp_path: Path) -> None:
+    contents = [4, 2, 9, 2, 7]
+    table = photographs(enumerate(contents))
+    one = store_of(tmp_path / "one", table, pool_of(tmp_path / "pool", [2, 9], [4, 7]))
+    other = other_store_of(tmp_path, table, [7, 9, 2, 4])
+    ids = np.arange(5)
+    vectors = JoinedVectors([one.vectors(ids), other.vectors(ids)])
+    whole = np.hstack([vectors_of(contents), other_vectors_of(contents)])
+    assert (vectors.shape, vectors.dimension, len(vectors)) == ((5, 5), 5, 5)
+    for which in (slice(None), slice(1, 3), slice(4, 99), slice(0, 0), np.array([3, 0, 3]), np.array([], int)):
+        found = vectors[which]
+        assert np.array_equal(found, whole[which])
+        assert found.dtype == np.float32
+    assert np.array_equal(vectors[np.array([True, False, True, False, False])], whole[[0, 2]])

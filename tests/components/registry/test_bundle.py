@@ -92,8 +92,8 @@ def test_the_bundle_captions_where_the_project_is_not_installed(
     assert done.returncode == 0, done.stderr
     captions, errors, ours = json.loads(done.stdout)
     captioner = Captioner(package / "captioner")
-    (pixels,) = captioner.read([photograph(1)])
-    ((best,),) = captioner.caption(captioner.embed([pixels]), Search())  # type: ignore[list-item]
+    embeddings, _ = captioner.embed([photograph(1)])
+    ((best,),) = captioner.caption(embeddings, Search())
     assert captions == [best.text, ""]
     assert [bool(error) for error in errors] == [False, True]
     assert ours == []

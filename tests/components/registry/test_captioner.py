@@ -3,12 +3,14 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from components.decoder import search as graph
 from components.decoder.model import Decoder
+from components.encoder.pixels import read_pixels
 from components.errors import BadImageError, CaptioningError
 from components.registry import captioner as module
 from components.registry.captioner import Caption, Captioner, Search
@@ -27,32 +29,85 @@ def embeddings() -> np.ndarray:
     return np.random.default_rng(2).normal(size=(12, 5)).astype(np.float32)
 
 
-def test_photographs_become_pixels_or_a_reason_in_order(captioner: Captioner, photograph: Photograph) -> None:
-    cut = photograph(2)[:200]
-    first, bad, empty, last = captioner.read([photograph(1), cut, b"", photograph(3)])
+@pytest.fixture(scope="module")
+def two(pair: Path) -> Captioner:
+    """A captioner with two encoders."""
+    return Captioner(pair / "captioner")
+
+
+def test_an_encoder_reads_a_photograph_as_pixels_or_says_why_not(captioner: Captioner, photograph: Photograph) -> None:
+    (encoder,) = captioner.encoders
+    first, last = (encoder.read(photograph(n)) for n in (1, 3))
     assert isinstance(first, np.ndarray)
     assert isinstance(last, np.ndarray)
     assert (first.shape, str(first.dtype)) == ((8, 8, 3), "uint8")
     assert not np.array_equal(first, last)
-    assert isinstance(bad, BadImageError)
-    assert "empty" in str(empty)
+    assert isinstance(encoder.read(photograph(2)[:200]), BadImageError)
+    assert "empty" in str(encoder.read(b""))
+
+
+def test_photographs_that_cannot_be_read_are_left_out_and_told_of(captioner: Captioner, photograph: Photograph) -> None:
+    contents = [photograph(1), photograph(2)[:200], b"", photograph(3)]
+    embeddings, bad = captioner.embed(contents)
+    assert {row: type(error) for row, error in bad.items()} == {1: BadImageError, 2: BadImageError}
+    assert "empty" in str(bad[2])
+    alone, none_bad = captioner.embed([contents[0], contents[3]])
+    np.testing.assert_array_equal(embeddings, alone)
+    assert none_bad == {}
+    nothing, all_bad = captioner.embed([b"", b"no image"])
+    assert (nothing.shape, set(all_bad)) == ((0, 5), {0, 1})
 
 
 def test_photographs_are_embedded_in_order_whatever_the_batches(
     captioner: Captioner, photograph: Photograph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pixels = [image for image in captioner.read([photograph(n) for n in range(7)]) if isinstance(image, np.ndarray)]
-    whole = captioner.embed(pixels)
+    photographs = [photograph(n) for n in range(7)]
+    whole, _ = captioner.embed(photographs)
     assert (whole.shape, str(whole.dtype)) == ((7, 5), "float32")
     assert len(np.unique(whole[:, 0])) == 7
     monkeypatch.setattr(module, "BATCH", 3)
-    np.testing.assert_allclose(captioner.embed(pixels), whole, rtol=1e-5)
-    np.testing.assert_allclose(captioner.embed(pixels[::-1]), whole[::-1], rtol=1e-5)
+    np.testing.assert_allclose(captioner.embed(photographs)[0], whole, rtol=1e-5)
+    np.testing.assert_allclose(captioner.embed(photographs[::-1])[0], whole[::-1], rtol=1e-5)
 
 
-def test_nothing_in_nothing_out(captioner: Captioner) -> None:
-    assert captioner.read([]) == []
-    assert captioner.embed([]).shape == (0, 5)
+def test_several_encoders_numbers_stand_one_behind_the_other(
+    two: Captioner, networks: list[Any], photograph: Photograph
+) -> None:
+    contents = [photograph(1), b"no image", photograph(2), photograph(3)]
+    embeddings, bad = two.embed(contents)
+    assert (embeddings.shape, str(embeddings.dtype), list(bad)) == ((3, 5), "float32", [1])
+    good = [contents[row] for row in (0, 2, 3)]
+    parts = [
+        np.asarray(
+            network(np.stack([read_pixels(content, card["input_size"], card["preprocessing"]) for content in good]))
+        )
+        for network, card in zip(networks, [encoder.card for encoder in two.encoders], strict=True)
+    ]
+    np.testing.assert_allclose(embeddings, np.hstack(parts), rtol=1e-5)
+    small, large = (encoder.embed([np.asarray(encoder.read(content)) for content in good]) for encoder in two.encoders)
+    np.testing.assert_array_equal(embeddings, np.hstack([small, large]))
+    assert (small.shape, large.shape) == ((3, 3), (3, 2))
+
+
+def test_a_photograph_that_only_one_encoder_cannot_read_is_bad(
+    two: Captioner, photograph: Photograph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(content: bytes, size: int, *others: Any) -> np.ndarray:
+        if size == 12 and content == photograph(2):
+            raise BadImageError("too small for me")
+        return read_pixels(content, size, *others)
+
+    monkeypatch.setattr(module, "read_pixels", read)
+    embeddings, bad = two.embed([photograph(n) for n in range(4)])
+    assert {row: str(error) for row, error in bad.items()} == {2: "too small for me"}
+    monkeypatch.undo()
+    np.testing.assert_array_equal(embeddings, two.embed([photograph(n) for n in (0, 1, 3)])[0])
+
+
+def test_nothing_in_nothing_out(captioner: Captioner, two: Captioner) -> None:
+    for each in (captioner, two):
+        embeddings, bad = each.embed([])
+        assert (embeddings.shape, str(embeddings.dtype), bad) == ((0, 5), "float32", {})
     for method in ("greedy", "beam", "sample"):
         assert captioner.caption(np.empty((0, 5), np.float32), Search(method)) == []
 
@@ -108,16 +163,32 @@ def test_captions_do_not_depend_on_the_batches(
 
 
 def test_embeddings_of_another_encoder_are_refused(captioner: Captioner) -> None:
-    captioner.require_encoder("0123456789abcdef")
+    captioner.require_encoders("0123456789abcdef")
     with pytest.raises(CaptioningError, match=r"toy 0123456789abcdef, these are of feed.*use a profile with"):
-        captioner.require_encoder("feed")
+        captioner.require_encoders("feed")
+
+
+def test_embeddings_of_the_same_encoders_in_another_order_or_of_one_are_refused(two: Captioner) -> None:
+    small, large = "a" * 16, "b" * 16
+    two.require_encoders(f"{small}+{large}")
+    assert two.fingerprint == f"{small}+{large}"
+    for other in (f"{large}+{small}", small, large, f"{small}+{large}+{small}", ""):
+        with pytest.raises(CaptioningError) as caught:
+            two.require_encoders(other)
+        assert f"embeddings of small+large {small}+{large}, these are of {other}: use a profile" in str(caught.value)
+
+
+def test_a_captioner_names_its_encoders_in_their_order(captioner: Captioner, two: Captioner) -> None:
+    assert [encoder.card["name"] for encoder in two.encoders] == ["small", "large"]
+    assert [encoder.card["name"] for encoder in captioner.encoders] == ["toy"]
+    assert captioner.fingerprint == captioner.encoders[0].card["fingerprint"] == "0123456789abcdef"
 
 
 def test_a_model_of_another_schema_is_refused(package: Path, tmp_path: Path) -> None:
     shutil.copytree(package / "captioner", tmp_path / "captioner")
     card = json.loads((tmp_path / "captioner" / "model.json").read_text(encoding="utf-8"))
     (tmp_path / "captioner" / "model.json").write_text(json.dumps(card | {"schema": 99}), encoding="utf-8")
-    with pytest.raises(CaptioningError, match=r"schema 99; this code reads 2.*with the model\.py"):
+    with pytest.raises(CaptioningError, match=r"schema 99; this code reads 3.*with the model\.py"):
         Captioner(tmp_path / "captioner")
 
 

@@ -82,10 +82,11 @@ def test_a_registered_captioner_captions_as_its_package(
     registered: RegisteredModel, package: Path, photograph: Callable[[int], bytes]
 ) -> None:
     own, loaded = Captioner(package / "captioner"), load_captioner("models:/captioner@champion")
-    pixels = [image for image in loaded.read([photograph(n) for n in range(5)]) if isinstance(image, np.ndarray)]
-    np.testing.assert_array_equal(loaded.embed(pixels), own.embed(pixels))
+    photographs = [photograph(n) for n in range(5)]
+    embeddings, _ = own.embed(photographs)
+    np.testing.assert_array_equal(loaded.embed(photographs)[0], embeddings)
     for search in (Search(), Search("beam", beam=3), Search("sample", seed=2)):
-        found, expected = (c.caption(own.embed(pixels), search) for c in (loaded, own))
+        found, expected = (c.caption(embeddings, search) for c in (loaded, own))
         assert [[(c.text, c.logprob) for c in ranked] for ranked in found] == [
             [(c.text, c.logprob) for c in ranked] for ranked in expected
         ]
@@ -93,7 +94,7 @@ def test_a_registered_captioner_captions_as_its_package(
 
 def test_a_registered_captioner_brings_its_own_errors_with_their_exit_code(registered: RegisteredModel) -> None:
     with pytest.raises(Exception, match="use a profile with the model's encoder") as caught:
-        load_captioner(registered.uri).require_encoder("feed")
+        load_captioner(registered.uri).require_encoders("feed")
     assert (type(caught.value).__name__, getattr(caught.value, "exit_code", None)) == ("CaptioningError", 1)
 
 

@@ -39,7 +39,7 @@ def test_the_package_is_code_graph_vocabulary_and_card(package: Path) -> None:
     card = json.loads((package / "captioner" / "model.json").read_text(encoding="utf-8"))
     encoder = {"name": "toy", "fingerprint": "0123456789abcdef", "dimension": 5, "input_size": 8}
     encoder |= {"preprocessing": "notebook", "storage": "float32"}
-    assert card == {"schema": 2, "encoder": encoder, "max_length": 7}
+    assert card == {"schema": 3, "encoders": [encoder], "max_length": 7}
     ast.parse((package / "model.py").read_text(encoding="utf-8"))
 
 
@@ -100,8 +100,48 @@ def test_a_sample_near_temperature_zero_is_greedy(exported: Any, embeddings: np.
 
 def test_pixels_are_embedded_in_the_graph(exported: Any) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3)).astype(np.uint8)
-    vectors = ops.convert_to_numpy(exported.embed(pixels))
+    vectors = ops.convert_to_numpy(exported.embed_0(pixels))
     assert (vectors.shape, vectors.dtype) == ((3, 5), np.float32)
-    alone = [ops.convert_to_numpy(exported.embed(pixels[row : row + 1]))[0] for row in range(3)]
+    alone = [ops.convert_to_numpy(exported.embed_0(pixels[row : row + 1]))[0] for row in range(3)]
     np.testing.assert_allclose(vectors, alone, rtol=1e-5, atol=1e-6)
     assert not np.allclose(vectors[0], vectors[1])
+
+
+@pytest.fixture(scope="module")
+def exported_pair(pair: Path) -> Any:
+    import tensorflow as tf
+
+    return tf.saved_model.load(str(pair / "captioner" / "saved_model"))
+
+
+def test_the_card_lists_several_encoders_in_their_order(pair: Path) -> None:
+    card = json.loads((pair / "captioner" / "model.json").read_text(encoding="utf-8"))
+    listed = [(encoder["name"], encoder["dimension"], encoder["input_size"]) for encoder in card["encoders"]]
+    assert listed == [("small", 3, 8), ("large", 2, 12)]
+
+
+def test_each_encoder_has_its_own_function(exported_pair: Any, networks: list[Any]) -> None:
+    for number, (network, size) in enumerate(zip(networks, (8, 12), strict=True)):
+        pixels = np.random.default_rng(0).integers(0, 256, (3, size, size, 3)).astype(np.uint8)
+        vectors = ops.convert_to_numpy(getattr(exported_pair, f"embed_{number}")(pixels))
+        np.testing.assert_allclose(vectors, np.asarray(network(pixels.astype(np.float32))), rtol=1e-5, atol=1e-5)
+
+
+def test_the_graph_of_a_decoder_with_every_option_searches_as_it_does(
+    exported_pair: Any, strong_decoder: Decoder, embeddings: np.ndarray
+) -> None:
+    ids, logprobs = as_arrays(exported_pair.greedy(embeddings))
+    expected_ids, expected = as_arrays(search.greedy(strong_decoder, embeddings, LENGTH))
+    np.testing.assert_array_equal(ids, expected_ids)
+    np.testing.assert_allclose(logprobs, expected, rtol=1e-5)
+    assert len({tuple(caption) for caption in ids.tolist()}) > 3
+    ids, logprobs = as_arrays(exported_pair.beam(embeddings, 3))
+    expected_ids, expected = as_arrays(search.beam(strong_decoder, embeddings, LENGTH, 3))
+    np.testing.assert_array_equal(ids, expected_ids)
+    np.testing.assert_allclose(logprobs, expected, rtol=1e-5)
+
+
+def test_a_number_that_never_changed_in_training_changes_no_caption(exported_pair: Any, embeddings: np.ndarray) -> None:
+    moved = embeddings + np.array([0, 0, 0, 0, 1000], np.float32)
+    for one, other in zip(exported_pair.greedy(embeddings), exported_pair.greedy(moved), strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -17,10 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")  # its own imports wa
 Photograph = Callable[[int], bytes]
 
 
-@pytest.fixture(scope="module")
-def served(package: Path, migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The registered model as MLflow loads it, its signature enforced."""
-    folder = tmp_path_factory.mktemp("served")
+def loaded(package: Path, migrated: Path, folder: Path) -> Iterator[Any]:
     connect(f"sqlite:///{shutil.copy(migrated, folder / 'mlflow.db')}", folder / "artifacts")
     with tracked_run("run", {}) as run_id:
         model = register(package, "digest", "captioner", run_id, {})
@@ -29,14 +26,27 @@ def served(package: Path, migrated: Path, tmp_path_factory: pytest.TempPathFacto
     mlflow.set_registry_uri(None)
 
 
+@pytest.fixture(scope="module")
+def served(package: Path, migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The registered model as MLflow loads it, its signature enforced."""
+    yield from loaded(package, migrated, tmp_path_factory.mktemp("served"))
+
+
+@pytest.fixture(scope="module")
+def served_pair(pair: Path, migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The same of a model with two encoders."""
+    yield from loaded(pair, migrated, tmp_path_factory.mktemp("served-pair"))
+
+
 def table(*images: object) -> pd.DataFrame:
     return pd.DataFrame({"image": pd.Series(images, dtype=object)})
 
 
 def expected(package: Path, photographs: list[bytes], search: Search) -> list[str]:
     captioner = Captioner(package / "captioner")
-    pixels: list[Any] = captioner.read(photographs)
-    return [best.text for best, *_ in captioner.caption(captioner.embed(pixels), search)]
+    embeddings, bad = captioner.embed(photographs)
+    assert not bad
+    return [best.text for best, *_ in captioner.caption(embeddings, search)]
 
 
 def test_bytes_and_base64_are_captioned_and_a_broken_image_says_why(
@@ -55,6 +65,17 @@ def test_bytes_and_base64_are_captioned_and_a_broken_image_says_why(
     assert (bad["caption"] == "").all()
     assert bad["logprob"].isna().all()
     assert "empty" in bad.loc[5, "error"]
+
+
+def test_a_model_with_several_encoders_is_served_alike(served_pair: Any, pair: Path, photograph: Photograph) -> None:
+    photographs = [photograph(n) for n in range(6)]
+    rows = served_pair.predict(table(*photographs[:2], b"no image", *photographs[2:], b""), params={"method": "beam"})
+    assert list(rows["error"] != "") == [False, False, True, False, False, False, False, True]
+    good = rows[rows["error"] == ""]
+    assert list(good["caption"]) == expected(pair, photographs, Search("beam"))
+    assert good["caption"].nunique() > 1
+    assert "empty" in rows.loc[7, "error"]
+    assert len(served_pair.predict(table())) == 0
 
 
 @pytest.mark.parametrize("unreadable", ["é", "data:image/jpeg;base64,////", "a", None, float("nan")])

@@ -1,7 +1,14 @@
 import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from pathlib import Path
+from unittest import mock
 
 import mlflow
+import psutil
 import pytest
 from mlflow.entities import Run
 
@@ -82,3 +89,82 @@ def test_figures_and_files_are_the_runs(tmp_path: Path) -> None:
 def test_nested_parameters_are_named_by_their_path() -> None:
     nested = {"a": {"b": {"c": 1, "d": [2]}, "e": None}, "f": "x", "empty": {}}
     assert flatten(nested) == {"a.b.c": 1, "a.b.d": [2], "a.e": None, "f": "x"}
+
+
+def system_metrics(run_id: str) -> set[str]:
+    return {name for name in mlflow.get_run(run_id).data.metrics if name.startswith("system/")}
+
+
+def monitors() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "SystemMetricsMonitor"]
+
+
+def wait_until(happened: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def often() -> Iterator[None]:
+    """MLflow looks at the machine many times a second, not every ten."""
+    with mock.patch.dict(os.environ):
+        mlflow.set_system_metrics_sampling_interval(0.05)
+        yield
+
+
+@pytest.mark.usefixtures("often")
+def test_a_run_has_the_load_of_the_machine() -> None:
+    with tracked_run("a run", {}) as run_id:
+        wait_until(lambda: len(system_metrics(run_id)) > 3, "no system metrics")
+    assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= system_metrics(run_id)
+    history = mlflow.MlflowClient().get_metric_history(run_id, "system/cpu_utilization_percentage")
+    assert [metric.step for metric in history] == [*range(len(history))]
+    assert mlflow.get_run(run_id).info.status == "FINISHED"
+
+
+@pytest.mark.usefixtures("often")
+def test_the_load_is_beside_the_runs_own_figures() -> None:
+    with tracked_run("a run", {}) as run_id:
+        for step in range(20):
+            log_metrics(run_id, {"loss": float(step)}, step)
+        wait_until(lambda: system_metrics(run_id), "no system metrics")
+    assert len(mlflow.MlflowClient().get_metric_history(run_id, "loss")) == 20
+
+
+@pytest.mark.parametrize("error", [None, BrokenError, KeyboardInterrupt, SystemExit])
+def test_nothing_watches_the_machine_after_a_run_however_it_ends(error: type[BaseException] | None) -> None:
+    before = monitors()
+    expectation = pytest.raises(error) if error else nullcontext()
+    started = time.monotonic()
+    with expectation, tracked_run("a run", {}):
+        assert len(monitors()) == len(before) + 1
+        if error:
+            raise error
+    assert monitors() == before
+    assert time.monotonic() - started < 5, "the end waited for the next look at the machine"
+
+
+def test_nothing_watches_the_machine_after_a_run_whose_parameters_cannot_be_logged() -> None:
+    before = monitors()
+    with pytest.raises(mlflow.MlflowException), tracked_run("a run", {"not a { key": 1}):
+        pytest.fail("the block is not to be run")
+    assert monitors() == before
+
+
+def test_a_run_on_a_machine_that_cannot_be_watched_does_not_stay_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "net_io_counters", lambda: None)  # as where there is no network at all
+    with suppress(Exception), tracked_run("a run", {}):
+        pass
+    assert last_run().info.status != "RUNNING"
+    assert monitors() == []
+
+
+def test_two_runs_at_once_have_their_own_ends() -> None:
+    with tracked_run("outer", {}) as outer:
+        with tracked_run("inner", {}) as inner:
+            assert len(monitors()) == 2
+        assert len(monitors()) == 1
+        assert [mlflow.get_run(run_id).info.status for run_id in (outer, inner)] == ["RUNNING", "FINISHED"]
+    assert mlflow.get_run(outer).info.status == "FINISHED"

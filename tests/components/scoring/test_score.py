@@ -1,5 +1,6 @@
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from components.encoder.pool import EmbeddingPool, EncoderCard
-from components.registry.captioner import Caption, Captioner, Embeddings, Search
+from components.encoder.pool import EncoderCard
+from components.registry.captioner import Caption, Captioner, Embeddings, PackagedEncoder, Search
 from components.registry.reference import Reference
 from components.scoring import score
 from components.scoring.inputs import list_images
@@ -25,37 +26,57 @@ class ForeignError(Exception):
     """What a registered model's own code reports."""
 
 
-class Colours(Captioner):
-    """Reads photographs as every captioner does, and calls each by its mean colour."""
+@dataclass(frozen=True)
+class Eye(PackagedEncoder):
+    """Reads photographs as every encoder does, but for one, and counts what it has seen."""
 
-    def __init__(self) -> None:
-        self.card = {"encoder": {"input_size": 8, "preprocessing": "antialias"}}
-        self.embedded = 0
+    blind_to: bytes
+    seen: list[int] = field(default_factory=list)
 
-    def read_one(self, photograph: bytes) -> Any:
-        found = super().read_one(photograph)
+    def read(self, photograph: bytes) -> Any:
+        if photograph == self.blind_to:
+            return ForeignError("not for me")
+        found = super().read(photograph)
         return found if isinstance(found, np.ndarray) else ForeignError(str(found))
 
     def embed(self, pixels: Any) -> np.ndarray:
-        self.embedded += len(pixels)
-        return np.array([image.mean(axis=(0, 1)) for image in pixels], np.float32).reshape(-1, 3)
+        self.seen.append(len(pixels))
+        return super().embed(pixels)
+
+
+def eye(card: EncoderCard = CARD, blind_to: bytes = b"nothing") -> Eye:
+    """An encoder that sees mean colours."""
+    return Eye(asdict(card), lambda pixels: np.asarray(pixels, np.float32).mean(axis=(1, 2)), blind_to)
+
+
+class Colours(Captioner):
+    """Calls each photograph by its mean colour."""
+
+    def __init__(self, *encoders: Eye) -> None:
+        self.encoders = encoders or (eye(),)
+
+    @property
+    def embedded(self) -> list[int]:
+        """How many photographs each encoder has seen."""
+        return [sum(encoder.seen) for encoder in self.encoders if isinstance(encoder, Eye)]
 
     def caption(self, embeddings: Embeddings, search: Search) -> list[list[Caption]]:
-        words = "{:.1f} {:.1f} {:.1f}".format
         worse = Caption(f"not by {search.method}", -9.0)
-        return [[Caption(words(*colour), -float(colour.mean())), worse] for colour in embeddings[0 : len(embeddings)]]
+        return [
+            [Caption(" ".join(f"{number:.1f}" for number in colour), -float(colour.mean())), worse]
+            for colour in embeddings[0 : len(embeddings)]
+        ]
 
 
-def colours(photograph: bytes) -> str:
-    captioner = Colours()
-    ((best, _),) = captioner.caption(captioner.embed(captioner.read([photograph])), Search())
-    return best.text
+def colours(*photographs: bytes, encoders: Sequence[Eye] = ()) -> list[str]:
+    captioner = Colours(*encoders)
+    embeddings, _ = captioner.embed(photographs)
+    return [best.text for best, _ in captioner.caption(embeddings, Search())]
 
 
 @pytest.fixture
 def score_files(tmp_path: Path) -> Callable[..., tuple[pd.DataFrame, pd.DataFrame]]:
     """Predictions and drift for files of these names and contents; a name without content is not there."""
-    REFERENCE.save(tmp_path / "reference.json")
 
     def make(
         captioner: Captioner | None = None, search: Search | None = None, **files: bytes | None
@@ -65,10 +86,12 @@ def score_files(tmp_path: Path) -> Callable[..., tuple[pd.DataFrame, pd.DataFram
                 (tmp_path / name).write_bytes(content)
         table = tmp_path / "images.parquet"
         pd.DataFrame({"path": list(files)}).to_parquet(table)
-        pool = EmbeddingPool(tmp_path / "pool", CARD)
         captioner = captioner or Colours()
         captioner.folder = tmp_path
-        return caption_images(table, list_images(table), captioner, search or Search(), "7", pool)
+        count = len(captioner.encoders)
+        reference = replace(REFERENCE, mean=REFERENCE.mean * count, deviation=REFERENCE.deviation * count)
+        reference.save(tmp_path / "reference.json")
+        return caption_images(table, list_images(table), captioner, search or Search(), "7", tmp_path / "pools")
 
     return make
 
@@ -88,7 +111,7 @@ def test_every_input_has_a_row_in_its_place(
     files = {"one": photograph(1), "cut": cut, "two": photograph(2), "gone": None, "copy": photograph(1)}
     table = predictions_of(**files)
     assert table["uri"].tolist() == list(files)
-    one, two = colours(photograph(1)), colours(photograph(2))
+    one, two = colours(photograph(1), photograph(2))
     assert one != two
     assert table["caption"].tolist() == [one, "", two, "", one]
     assert table["status"].tolist() == ["ok", "quarantined", "ok", "quarantined", "ok"]
@@ -105,8 +128,8 @@ def test_what_was_embedded_before_is_not_embedded_again(
     first, second = Colours(), Colours()
     predictions_of(first, one=photograph(1), copy=photograph(1), bad=b"bad")
     table = predictions_of(second, renamed=photograph(1), new=photograph(2), bad=b"bad")
-    assert (first.embedded, second.embedded) == (1, 1)
-    assert table["caption"].tolist() == [colours(photograph(1)), colours(photograph(2)), ""]
+    assert (first.embedded, second.embedded) == ([1], [1])
+    assert table["caption"].tolist() == [*colours(photograph(1), photograph(2)), ""]
 
 
 def test_every_row_says_what_made_it_and_when(
@@ -120,7 +143,7 @@ def test_every_row_says_what_made_it_and_when(
 
 def test_the_best_of_a_beam_is_taken(photograph: Photograph, predictions_of: Callable[..., pd.DataFrame]) -> None:
     table = predictions_of(search=Search("beam", beam=2), one=photograph(1))
-    assert table["caption"].tolist() == [colours(photograph(1))]
+    assert table["caption"].tolist() == colours(photograph(1))
 
 
 @pytest.mark.parametrize("good", [0, 2])
@@ -137,8 +160,7 @@ def test_drift_is_that_of_the_captioned_images(
     photograph: Photograph, score_files: Callable[..., tuple[pd.DataFrame, pd.DataFrame]]
 ) -> None:
     _, drift = score_files(one=photograph(1), bad=b"bad", two=photograph(2), gone=None, copy=photograph(1))
-    captioner = Colours()
-    embeddings = captioner.embed(captioner.read([photograph(1), photograph(2), photograph(1)]))
+    embeddings, _ = Colours().embed([photograph(1), photograph(2), photograph(1)])
     deviations = ((embeddings - 128) / [64, 32, 1])[:, :2]
     far = np.sqrt((deviations**2).mean(axis=1)) > 1.5
     [found] = drift.to_dict("records")
@@ -159,6 +181,47 @@ def test_drift_of_no_readable_image_is_a_row(score_files: Callable[..., tuple[pd
     assert {name: str(dtype) for name, dtype in drift.dtypes.items()} == DRIFT
     assert drift["images"].tolist() == [0]
     assert drift["embedding_shift"].tolist() == [0]
+
+
+LARGE = EncoderCard("large", "fedcba9876543210", 3, 12, "notebook", "float32")
+
+
+@pytest.mark.parametrize("shard", [1, 2, 1024])
+def test_several_encoders_see_every_photograph_and_their_numbers_are_joined(
+    photograph: Photograph, predictions_of: Callable[..., pd.DataFrame], monkeypatch: pytest.MonkeyPatch, shard: int
+) -> None:
+    monkeypatch.setattr(score, "SHARD", shard)
+    predictions_of(Colours(eye(LARGE)), three=photograph(3), two=photograph(2))  # in the second's pool already
+    captioner = Colours(eye(), eye(LARGE))
+    table = predictions_of(captioner, one=photograph(1), bad=b"bad", two=photograph(2), copy=photograph(1))
+    one, two = colours(photograph(1), photograph(2), encoders=(eye(), eye(LARGE)))
+    assert table["caption"].tolist() == [one, "", two, one]
+    assert len(one.split()) == 6
+    assert len(set(one.split())) > 3, "both encoders saw the same"
+    assert captioner.embedded == [2, 1]
+    assert set(table["encoder_fingerprint"]) == {"0123456789abcdef+fedcba9876543210"}
+    assert {name: str(dtype) for name, dtype in table.dtypes.items()} == PREDICTIONS
+
+
+def test_a_photograph_that_one_of_the_encoders_cannot_read_is_quarantined_once(
+    photograph: Photograph, predictions_of: Callable[..., pd.DataFrame]
+) -> None:
+    captioner = Colours(eye(), eye(LARGE, blind_to=photograph(2)))
+    table = predictions_of(captioner, one=photograph(1), two=photograph(2), bad=b"bad", three=photograph(3))
+    assert table["status"].tolist() == ["ok", "quarantined", "quarantined", "ok"]
+    assert table["error"][1] == "not for me"
+    assert "not an image" in table["error"][2]
+    assert table["caption"].tolist()[::3] == colours(photograph(1), photograph(3), encoders=(eye(), eye(LARGE)))
+    assert table["logprob"].isna().tolist() == [False, True, True, False]
+
+
+def test_nothing_readable_for_several_encoders_is_rows_all_the_same(
+    photograph: Photograph, score_files: Callable[..., tuple[pd.DataFrame, pd.DataFrame]], tmp_path: Path
+) -> None:
+    captioner = Colours(eye(blind_to=photograph(1)), eye(LARGE, blind_to=photograph(2)))
+    table, drift = score_files(captioner, one=photograph(1), two=photograph(2), gone=None)
+    assert table["status"].tolist() == ["quarantined"] * 3
+    assert drift["images"].tolist() == [0]
 
 
 class Interrupted(pd.DataFrame):

@@ -1,0 +1,84 @@
+"""What a training needs to go on as if it had never stopped, in one file that is whole or not there."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from components.artifacts import write_atomic
+from components.decoder.history import History
+from components.decoder.model import Decoder
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT_FILE = "checkpoint.npz"
+
+AVERAGE_EVERY = 8
+"""Steps between two updates of the running average."""
+
+
+@dataclass
+class State:
+    """All that changes while a decoder is trained, but for the optimizer of the phase."""
+
+    decoder: Decoder
+    dropout: keras.random.SeedGenerator
+    history: History = field(default_factory=list)
+    average: list[np.ndarray] = field(default_factory=list)
+    """Running averages of the trainable weights."""
+
+    def start_average(self) -> None:
+        """Begins the average anew, with the weights as they are."""
+        self.average = [np.asarray(weight).copy() for weight in self.decoder.trainable_variables]
+
+    def update_average(self, taken: int, since: int, keep: float) -> None:
+        """Moves the average towards the weights, `taken` steps into a phase and `since` the last time.
+
+        `keep` is the average's share a step.
+        """
+        young = (AVERAGE_EVERY + taken) / (10 * AVERAGE_EVERY + taken)  # its start is forgotten sooner
+        keep = min(keep**since, young)
+        for mean, weight in zip(self.average, self.decoder.trainable_variables, strict=True):
+            mean += np.float32(1 - keep) * (np.asarray(weight) - mean)
+
+    def swap_average(self) -> None:
+        """Exchanges weights and average."""
+        for place, weight in enumerate(self.decoder.trainable_variables):
+            own = np.asarray(weight).copy()
+            weight.assign(self.average[place])
+            self.average[place] = own
+
+    def save(self, optimizer: keras.Optimizer, folder: Path) -> None:
+        """Writes the checkpoint over the one before."""
+        groups = {
+            "weight": self.decoder.weights,
+            "optimizer": optimizer.variables,
+            "average": self.average,
+            "dropout": [self.dropout.state],
+        }
+        arrays: dict[str, Any] = {
+            f"{name}_{i}": np.asarray(value) for name, group in groups.items() for i, value in enumerate(group)
+        }
+        with write_atomic(folder / CHECKPOINT_FILE) as temporary, temporary.open("wb") as file:
+            np.savez(file, history=np.array(json.dumps(self.history)), **arrays)
+
+    def restore(self, optimizers: Sequence[keras.Optimizer], folder: Path) -> None:
+        """Takes up the checkpoint in `folder`, if there is one; `optimizers` are those of the phases."""
+        path = folder / CHECKPOINT_FILE
+        if not path.exists():
+            return
+        with np.load(path, allow_pickle=False) as saved:
+            self.history = json.loads(str(saved["history"]))
+            optimizer = optimizers[int(self.history[-1]["phase"]) - 1]
+            optimizer.build(self.decoder.trainable_variables)
+            groups = {"weight": self.decoder.weights, "optimizer": optimizer.variables, "dropout": [self.dropout.state]}
+            for name, variables in groups.items():
+                for i, variable in enumerate(variables):
+                    variable.assign(saved[f"{name}_{i}"])
+            self.average = [saved[f"average_{i}"] for i in range(len(self.decoder.trainable_variables))]
+        log.info("resuming after epoch %d", len(self.history))
