@@ -183,7 +183,9 @@ def captions(found: Sequence["CaptionedPhoto"], as_json: bool) -> int:
 
 
 def _scores(out: Console, metrics: Mapping[str, float], tokenizer: str) -> None:
-    figures = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+    figures = "  ".join(
+        f"{name} {value:.3f}" if value < 20 else f"{name} {value:,.0f}" for name, value in metrics.items()
+    )
     out.print(f"scores ({tokenizer} tokenizer; 1 is what papers print as 100)\n  {figures}", highlight=False)
 
 

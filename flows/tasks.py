@@ -247,6 +247,7 @@ def evaluate_captioner(
     parents = [artifact for artifact in (model, captions, embeddings, history) if isinstance(artifact, Artifact)]
     relevant = {"split": split, **profile.evaluation.model_dump()}
     code = [f"components.evaluation.{name}" for name in ("report", "metrics", "tokenize", "gallery", "curves")]
+    code.append("components.decoder.guards")
     inputs = [identity, "java" if find_java() else "no java"]
     return make(Stage("evaluation", relevant, parents, inputs=inputs, sources=code), work)
 

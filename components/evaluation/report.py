@@ -11,6 +11,7 @@ import pandas as pd
 
 from components.config import EvaluationConfig
 from components.dataset.archive import open_archive
+from components.decoder.guards import describe_captions
 from components.encoder.pool import Vectors
 from components.encoder.store import EmbeddingStore
 from components.errors import CaptioningError
@@ -51,7 +52,8 @@ class Summary:
     split: str
     images: int
     metrics: dict[str, float]
-    """The scores; `cider_shuffled` is CIDEr when every image gets another image's caption."""
+    """The scores; `cider_shuffled`, CIDEr when every image gets another image's caption; and what a good CIDEr can hide
+    (see `components.decoder.guards`)."""
     tokenizer: str
     examples: tuple[tuple[str, str], ...]
     """A few (file name, caption), evenly spread over the split."""
@@ -122,7 +124,8 @@ def _summarise(
     names = dict(zip(images["image_id"], images["file_name"], strict=True))
     spread = predictions.iloc[:: max(1, len(predictions) // EXAMPLES)].head(EXAMPLES)
     examples = [(Path(names[i]).name, text) for i, text in zip(spread["image_id"], spread["caption"], strict=True)]
-    metrics = scores.metrics | {"cider_shuffled": chance}
+    words = describe_captions([caption.split() for caption in predictions["caption"]])
+    metrics = scores.metrics | {"cider_shuffled": chance} | words
     return Summary(split, len(predictions), metrics, scores.tokenizer, tuple(examples))
 
 

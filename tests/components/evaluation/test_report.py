@@ -76,12 +76,15 @@ def test_perfect_captions_score_high_and_shuffled_ones_far_below(run: Evaluate) 
     assert metrics["cider"] > 4
     assert metrics["bleu4"] == pytest.approx(1)
     assert metrics["cider_shuffled"] < metrics["cider"] / 4
+    assert metrics["distinct"] > 0.5
+    assert metrics["words_used"] > 4
 
 
 def test_a_captioner_that_looks_at_no_image_scores_low_shuffled_or_not(run: Evaluate) -> None:
     metrics = Summary.load(run(blind)).metrics
     assert metrics["cider"] < 1.5
     assert metrics["cider_shuffled"] == pytest.approx(metrics["cider"])
+    assert metrics["distinct"] * Summary.load(run(blind)).images == pytest.approx(1)
 
 
 def test_every_image_with_an_embedding_has_its_own_caption_and_scores(run: Evaluate) -> None:
