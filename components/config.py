@@ -239,6 +239,12 @@ class TrainingConfig(Section):
     seed: Seed = 0
     """Of the order of the captions, of what is dropped and of the samples."""
 
+    @model_validator(mode="after")
+    def _warm_up_is_of_the_cosine(self) -> "TrainingConfig":
+        if self.warm_up and not self.cosine:
+            raise ValueError("`warm_up` is of the cosine schedule: set `cosine`, or warm_up=0")
+        return self
+
 
 class EvaluationConfig(Section):
     """How captions are produced and shown for judging a model."""

@@ -41,7 +41,7 @@ def cross_entropy_phase(config: TrainingConfig, training: TrainingSet) -> Phase:
         rising = round(config.warm_up * config.epochs * steps)
         schedule = keras.optimizers.schedules.CosineDecay(
             0.0 if rising else config.learning_rate,
-            config.epochs * steps - rising,
+            max(config.epochs * steps - rising, 1),
             warmup_target=config.learning_rate if rising else None,
             warmup_steps=rising,
         )

@@ -258,6 +258,12 @@ def test_tied_vectors_must_be_of_one_width(tmp_path: Path, changes: dict[str, st
     assert (both.tied, both.word_embedding) == (True, 100)
 
 
+def test_warming_up_without_falling_again_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="training: `warm_up` is of the cosine schedule"):
+        mine(tmp_path, training__cosine="false")
+    assert not mine(tmp_path, training__cosine="false", training__warm_up="0").training.cosine
+
+
 def test_one_encoder_is_alone(tmp_path: Path) -> None:
     profile = mine(tmp_path)
     assert profile.encoders == (profile.encoder,)

@@ -356,6 +356,11 @@ def test_the_training_embeddings_statistics_are_kept_with_the_weights(
     np.testing.assert_allclose(decoder.deviation, data.embeddings.std(axis=0), rtol=1e-5)
 
 
+def test_a_training_may_be_warming_up_to_its_end(learn: Learn, tmp_path: Path) -> None:
+    config = TrainingConfig(batch_size=16, epochs=1, steps_per_epoch=1, cosine=True, warm_up=0.6)
+    assert len(learn(tmp_path, config)) == 1
+
+
 # --- being interrupted
 
 
