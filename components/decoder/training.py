@@ -95,7 +95,7 @@ class _Run:
                 read_weights(state.decoder, self.folder / PHASE_FILE.format(number - 1))
             state.start_average()
         step = compile_step(
-            objective(state.decoder, state.dropout, self.config, phase.smoothing, self.embeddings),
+            objective(state.decoder, state.dropout, self.config, phase.smoothing),
             phase.optimizer,
             state.decoder.trainable_variables,
             [state.dropout.state],
@@ -116,7 +116,7 @@ class _Run:
         numbers = range(epoch * phase.steps, (epoch + 1) * phase.steps)
         for number in track(numbers, phase.steps, f"{phase.name}, epoch {epoch + 1}/{phase.epochs}, batches"):
             batch, told = phase.batch_at(number)
-            loss, accuracy = step(batch.images, batch.words, batch.targets, batch.weights)
+            loss, accuracy = step(self.embeddings, batch.images, batch.words, batch.targets, batch.weights)
             if not math.isfinite(loss):
                 raise self._diverged(f"at step {number + 1} of {phase.name} the loss is {loss}")
             figures.append(told or {"loss": loss, "accuracy": accuracy})
@@ -158,15 +158,16 @@ def objective(
     dropout: keras.random.SeedGenerator,
     config: TrainingConfig,
     smoothing: float,
-    embeddings: Tensor,
 ) -> Objective:
-    """From a batch's arrays (see `Batch`) to its loss, and to what is told of it: plain loss and accuracy."""
+    """From all embeddings and a batch's arrays (see `Batch`) to its loss, and to its plain loss and accuracy."""
     rates = {"image": config.image_dropout, "word": config.word_dropout, "output": config.output_dropout}
 
     def drop(values: Tensor, place: Place) -> Tensor:
         return keras.random.dropout(values, rates[place], seed=dropout) if rates[place] else values
 
-    def loss_of(images: Tensor, words: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def loss_of(
+        embeddings: Tensor, images: Tensor, words: Tensor, targets: Tensor, weights: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         outputs = decoder.outputs(ops.take(embeddings, images, axis=0), words, config.precision, drop)
         targets, weights = ops.reshape(targets, (-1,)), ops.reshape(weights, (-1,))
         table, bias = decoder.table, decoder.logit_bias

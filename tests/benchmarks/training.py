@@ -118,12 +118,12 @@ def has_bfloat16() -> bool:
 def ours(data: TrainingSet, architecture: DecoderConfig, config: TrainingConfig) -> Callable[[], float]:
     decoder, phase = build_decoder(architecture, VOCABULARY, DIMENSION), cross_entropy_phase(config, data)
     dropout = keras.random.SeedGenerator(0)
-    wanted = objective(decoder, dropout, config, 0.0, resident(data.embeddings))
+    wanted, embeddings = objective(decoder, dropout, config, 0.0), resident(data.embeddings)
     train = compile_step(wanted, phase.optimizer, decoder.trainable_variables, [dropout.state])
 
     def step(number: int) -> int:
         batch, _ = phase.batch_at(number)
-        train(batch.images, batch.words, batch.targets, batch.weights)
+        train(embeddings, batch.images, batch.words, batch.targets, batch.weights)
         return int(np.count_nonzero(batch.targets))
 
     for number in range(phase.steps):  # every shape is compiled before the clock starts

@@ -64,7 +64,7 @@ def figures_of_steps(
     else:
         phase = cross_entropy_phase(config, data)
     step = compile_step(
-        objective(decoder, dropout, config, phase.smoothing, embeddings),
+        objective(decoder, dropout, config, phase.smoothing),
         phase.optimizer,
         decoder.trainable_variables,
         [dropout.state],
@@ -72,7 +72,7 @@ def figures_of_steps(
     figures = []
     for number in range(phase.epochs * phase.steps):
         batch, told = phase.batch_at(number)
-        figures += [*step(batch.images, batch.words, batch.targets, batch.weights), *told.values()]
+        figures += [*step(embeddings, batch.images, batch.words, batch.targets, batch.weights), *told.values()]
     return [*figures, *Validator(decoder, data, VOCABULARY).figures().values()]
 
 
