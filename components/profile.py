@@ -71,7 +71,7 @@ def _explain(location: tuple[int | str, ...], kind: str, message: str) -> str:
     if kind != "extra_forbidden":
         return f"{where or 'profile'}: {message.removeprefix('Value error, ')}"
     known = _keys_at(location[:-1])
-    near = get_close_matches(str(location[-1]), known, n=1)
+    near = get_close_matches(str(location[-1]), known, n=1) or _sections_with(str(location[-1]))
     return f"{where}: unknown key; " + (f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}")
 
 
@@ -82,6 +82,12 @@ def _keys_at(location: tuple[int | str, ...]) -> list[str]:
         field = section.model_fields.get(str(part))
         section = (field and _section_in(field.annotation)) or section
     return list(section.model_fields)
+
+
+def _sections_with(key: str) -> list[str]:
+    """Where a key is known that was looked for in another section."""
+    sections = {name: _section_in(field.annotation) for name, field in Profile.model_fields.items()}
+    return [f"{name}.{key}" for name, section in sections.items() if section and key in section.model_fields]
 
 
 def _section_in(annotation: Any) -> type[BaseModel] | None:

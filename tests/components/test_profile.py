@@ -264,6 +264,11 @@ def test_warming_up_without_falling_again_is_refused(tmp_path: Path) -> None:
     assert not mine(tmp_path, training__cosine="false", training__warm_up="0").training.cosine
 
 
+def test_a_key_of_another_section_is_found(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"decoder.epochs: unknown key; did you mean training.epochs\?"):
+        mine(tmp_path, decoder__epochs="3")
+
+
 def test_one_encoder_is_alone(tmp_path: Path) -> None:
     profile = mine(tmp_path)
     assert profile.encoders == (profile.encoder,)
