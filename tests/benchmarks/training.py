@@ -31,7 +31,7 @@ from components.errors import ConfigurationError
 from data_contracts.schema import END, PAD, SPECIALS, START
 
 VOCABULARY, DIMENSION, IMAGES, CAPTIONS = 8769, 2048, 4000, 20_000
-BASELINE_BATCH, BATCH = 64, 256
+BASELINE_BATCH, BATCH = 64, 128
 ROUNDS, SECONDS = 5, 6.0
 # Words a caption in COCO's training captions, END counted: share of captions by length from 9 to 19 (19 and more).
 LENGTHS = {
