@@ -27,7 +27,10 @@ def captioning(home: Path, *arguments: str, **environment: str) -> subprocess.Co
             "decoder.lstm_units: Input should be a valid integer",
         ),
         (["--profile", "demo", "--set", "training.epoch=5"], "training.epoch: unknown key; did you mean epochs?"),
-        (["--profile", "demo", "--set", "decoder.epochs=5"], "decoder.epochs: unknown key; did you mean training.epochs?"),
+        (
+            ["--profile", "demo", "--set", "decoder.epochs=5"],
+            "decoder.epochs: unknown key; did you mean training.epochs?",
+        ),
         (
             ["--profile", "flickr8k", "--set", "decoder.word_embedding=100"],
             "decoder: `tied` needs the same `word_embedding` and `logit_bottleneck`",
