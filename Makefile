@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench bench-extract bench-scaling bench-contracts bench-train docs faults clean lock
+.PHONY: demo test lint bench bench-extract bench-scaling bench-contracts bench-train bench-decode docs faults clean lock
 
 demo: .venv/ready
 	$(BIN)/captioning train --profile demo
@@ -17,7 +17,7 @@ lint: .venv/ready
 	$(BIN)/lint-imports
 
 # Each benchmark ends with one JSON line of ratios.
-bench: bench-extract bench-scaling bench-contracts bench-train
+bench: bench-extract bench-scaling bench-contracts bench-train bench-decode
 
 bench-extract: .venv/ready
 	$(BIN)/python -m tests.benchmarks.extract
@@ -31,6 +31,9 @@ bench-contracts: .venv/ready
 bench-train: .venv/ready
 	$(BIN)/python -m pip install --quiet torch==2.13.0
 	$(BIN)/python -m tests.benchmarks.training
+
+bench-decode: .venv/ready
+	$(BIN)/python -m tests.benchmarks.decoding
 
 # The page of all data contracts, written from the suites.
 docs: .venv/ready

@@ -1,6 +1,6 @@
 """A profile: everything that decides what a run produces, validated once and frozen. See `components.profile`."""
 
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -251,8 +251,10 @@ class EvaluationConfig(Section):
 
     beam: PositiveInt = 1
     """Hypotheses kept by the search; 1 is greedy."""
-    gallery: PositiveInt = 12
-    """Photographs in each part of the gallery: the best captions and the worst."""
+    gallery: Annotated[int, Field(ge=1, le=60)] = 12
+    """Photographs in each part of the gallery: the best captions, the worst, and a random sample."""
+    pictures: Path | None = None
+    """A folder or a zip file of pictures of your own, to be captioned in the gallery."""
 
 
 class RegistryConfig(Section):

@@ -1,10 +1,11 @@
 """Captions for a few photographs at once, without a flow."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from components.registry.captioner import Caption, Captioner, Search
+from components.decoder.caption import MAX_SEED, Caption, Search
+from components.registry.captioner import Captioner
 
 
 @dataclass(frozen=True)
@@ -16,20 +17,17 @@ class CaptionedPhoto:
     error: str
 
 
-def caption_photos(
-    photos: Sequence[Path], captioner: Captioner, beam: int, temperature: float | None, seed: int, top: int
-) -> list[CaptionedPhoto]:
-    """`top` captions for each photograph: sampled when a temperature is given, else by a beam of at least `top`."""
+def caption_photos(photos: Sequence[Path], captioner: Captioner, search: Search, top: int) -> list[CaptionedPhoto]:
+    """`top` captions for each photograph: the best of a beam of at least `top`, or as many samples."""
     contents = [_content(photo) for photo in photos]
     vectors, bad = captioner.embed([content if isinstance(content, bytes) else b"" for content in contents])
-    if temperature is not None:
-        draws = [
-            captioner.caption(vectors, Search("sample", temperature=temperature, seed=seed + i)) for i in range(top)
-        ]
+    if search.method == "sample":
+        seeds = [(search.seed + draw) % MAX_SEED for draw in range(top)]
+        draws = [captioner.caption(vectors, replace(search, seed=seed)) for seed in seeds]
         ranked = [[caption for (caption,) in drawn] for drawn in zip(*draws, strict=True)]
     else:
-        width = max(beam, top)
-        ranked = captioner.caption(vectors, Search("beam", beam=width) if width > 1 else Search())
+        width = max(search.beam, top) if search.method == "beam" else top
+        ranked = captioner.caption(vectors, Search.of_width(width))
     captions = iter(ranked)
     return [
         CaptionedPhoto(photo, (), content if isinstance(content, str) else str(bad[row]))

@@ -90,14 +90,20 @@ def check_training_set(
 
 
 @task
-def check_embeddings(embeddings: Artifact, captions: Artifact, profile: Profile, run_id: str) -> Artifact:
-    """Halts the flow when images lack an embedding or embeddings are unusable."""
+def check_embeddings(
+    embeddings: Artifact, captions: Artifact, profile: Profile, run_id: str, split: str | None = None
+) -> Artifact:
+    """Halts the flow when images lack an embedding or embeddings are unusable.
+
+    Of one split the embeddings are a registered model's own, else they must be the profile's encoders'.
+    """
 
     def judge() -> ContractReport:
         from data_contracts.embeddings import check
 
         images, _ = caption_table.read_caption_table(captions.path)
-        encoders = [describe_encoder(encoder) for encoder in profile.encoders]
+        encoders = store.encoders if split else [describe_encoder(encoder) for encoder in profile.encoders]
+        images = images[images["split"] == split] if split else images
         return check(
             store.index,
             store.quarantine,
@@ -111,7 +117,7 @@ def check_embeddings(embeddings: Artifact, captions: Artifact, profile: Profile,
 
     store = EmbeddingStore.open(embeddings.path)
     publish_quarantine(store.quarantine, run_id)
-    return _check("embeddings", [embeddings, captions], profile.limits, judge, run_id)
+    return _check("embeddings", [embeddings, captions], profile.limits, judge, run_id, inputs=[str(split)])
 
 
 @task
@@ -121,7 +127,7 @@ def check_predictions(
     """Halts the flow when a captioner's output is not fit to be shown, before it is registered."""
 
     def judge() -> ContractReport:
-        from components.evaluation.report import read_predictions
+        from components.evaluation.summary import read_predictions
         from data_contracts.predictions import check
 
         _, table = caption_table.read_caption_table(captions.path)

@@ -109,6 +109,9 @@ def evaluate(
     profile: ProfileOption,
     split: Annotated[str, typer.Option("--split", help="A split of the profile's data set.")],
     model: ModelOption = CHAMPION,
+    against: Annotated[
+        str | None, typer.Option("--against", help="Another model, for a paired bootstrap test on the same images.")
+    ] = None,
     changes: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -119,7 +122,7 @@ def evaluate(
         from flows.evaluate import evaluate_captioner
 
         show.log_profile(chosen)
-        result = evaluate_captioner(model, chosen, split)
+        result = evaluate_captioner(model, chosen, split, against)
     show.evaluation(result, as_json)
 
 
@@ -156,20 +159,30 @@ def caption(
         float | None,
         typer.Option("--temperature", help="Draw words at random, the bolder the higher (1 is neutral)."),
     ] = None,
+    top_k: Annotated[int, typer.Option("--top-k", help="Draw from so many of the most probable words; 0: all.")] = 0,
+    top_p: Annotated[
+        float, typer.Option("--top-p", help="Draw from the fewest words that together are so probable.")
+    ] = 1.0,
     seed: Annotated[int, typer.Option("--seed", help="Of the drawing.")] = 0,
     top: Annotated[int, typer.Option("--top", min=1, help="Captions a photograph, best first; widens the beam.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Caption photographs now, without Prefect. Exit code 4: some could not be read."""
-    if temperature is not None and beam > 1:
-        raise ConfigurationError("--beam and --temperature are two ways to choose; give one")
+    from components.decoder.caption import Search
+
+    search = Search.of_width(beam)
+    if temperature is not None or top_k != 0 or top_p != 1:
+        if beam > 1:
+            raise ConfigurationError("--beam searches; --temperature, --top-k and --top-p draw: give one or the other")
+        chosen = 1.0 if temperature is None else temperature
+        search = Search("sample", temperature=chosen, top_k=top_k, top_p=top_p, seed=seed)
     from components.registry import models, tracking
     from flows import show
     from flows.caption import caption_photos
     from flows.settings import settings
 
     tracking.connect(settings().mlflow, settings().model_files)
-    found = caption_photos(photos, models.load_captioner(model), beam, temperature, seed, top)
+    found = caption_photos(photos, models.load_captioner(model), search, top)
     if show.captions(found, as_json):
         raise typer.Exit(QUARANTINED)
 

@@ -4,12 +4,14 @@ import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 from prefect import flow, unmapped
 
 from components.artifacts import Artifact, Stage
 from components.config import EncoderConfig, Profile, RuntimeConfig
+from components.dataset.captions import read_caption_table
 from components.encoder import extract
 from components.encoder.extract import Shard
 from components.encoder.photographs import PHOTOGRAPHS_FILE
@@ -18,6 +20,8 @@ from components.encoder.registry import describe_encoder
 from components.encoder.store import EmbeddingStore, join_stores, write_store
 from components.encoder.streaming import in_batches
 from components.errors import ConfigurationError
+from components.registry.models import RegisteredModel, load_captioner
+from components.scoring.embed import fill_pools
 from flows.settings import settings
 from flows.tasks import make, task
 
@@ -58,6 +62,33 @@ def _embed(photographs: Artifact, archives: dict[str, Path], config: EncoderConf
 
     stage = Stage("embeddings", {"encoder": card.fingerprint}, [photographs], sources=["components.encoder.store"])
     return make(stage, work)
+
+
+@task(tags=["gpu"])
+def embed_for_model(
+    model: RegisteredModel, photographs: Artifact, captions: Artifact, archives: dict[str, Path], split: str
+) -> Artifact:
+    """The embeddings of a split's photographs by the encoders that a registered model brings."""
+
+    def work(folder: Path) -> int:
+        images, _ = read_caption_table(captions.path)
+        table = pd.read_parquet(photographs.path / PHOTOGRAPHS_FILE)
+        table = table[table["image_id"].isin(images.loc[images["split"] == split, "image_id"])]
+        pools = fill_pools(load_captioner(model.uri), table, archives, settings().embeddings)
+        if len(pools) == 1:
+            return write_store(folder, table, pools[0])
+        with TemporaryDirectory(dir=folder) as parts:
+            stores = []
+            for number, pool in enumerate(pools):
+                part = Path(parts, str(number))
+                part.mkdir()
+                write_store(part, table, pool)
+                stores.append(EmbeddingStore.open(part))
+            return join_stores(folder, stores)
+
+    code = ["components.scoring.embed", "components.encoder.store"]
+    given = [model.uri, model.digest, settings().mlflow]
+    return make(Stage("embeddings", {"split": split}, [photographs, captions], inputs=given, sources=code), work)
 
 
 @task(tags=["gpu"])

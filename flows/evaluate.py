@@ -1,18 +1,19 @@
-"""The evaluation flow: a registered model judged on a split of a data set."""
+"""The evaluation flow: a registered model judged on a split of a data set, alone or against another."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from prefect import flow
 
+from components.artifacts import Artifact
 from components.config import Profile
-from components.encoder.registry import find_encoders
-from components.evaluation.report import GALLERY_FILE, Summary
+from components.evaluation.comparison import Difference, read_comparison
+from components.evaluation.summary import GALLERY_FILE, Summary
 from components.registry import tracking
 from components.registry.models import RegisteredModel, describe
 from data_contracts.report import RuleResult
-from flows import checks, tasks
-from flows.embed import extract_embeddings
+from flows import checks, judging, tasks
+from flows.embed import embed_for_model
 from flows.settings import settings
 
 
@@ -24,32 +25,52 @@ class EvaluationResult:
     model: RegisteredModel
     summary: Summary
     gallery: Path
+    against: RegisteredModel | None
+    differences: tuple[Difference, ...]
+    """From the model it was judged against, if any; positive where it is better."""
     warnings: tuple[RuleResult, ...]
 
 
 @flow(name="evaluate-captioner")
-def evaluate_captioner(model: str, profile: Profile, split: str) -> EvaluationResult:
-    """Scores and gallery of the model at a registry URI, `models:/name@alias` or `models:/name/version`."""
-    find_encoders(profile.encoders)
+def evaluate_captioner(model: str, profile: Profile, split: str, against: str | None = None) -> EvaluationResult:
+    """Scores and gallery of the model at a registry URI, `models:/name@alias` or `models:/name/version`.
+
+    `against` is another one, judged on the same images; every model brings its own encoders.
+    """
+    judging.find_pictures(profile.evaluation)  # a mistake is told before anything is done
     tracking.connect(settings().mlflow, settings().model_files)
-    registered = describe(model)
-    params = {"model": registered.uri, "split": split, **profile.model_dump(mode="json")}
-    with tracking.tracked_run(f"evaluate {registered.name} {registered.version}", params) as run:
+    first, other = describe(model), describe(against) if against else None
+    params = {"model": first.uri, "against": other and other.uri, "split": split, **profile.model_dump(mode="json")}
+    with tracking.tracked_run(f"evaluate {first.name} {first.version}", params) as run:
         dataset = tasks.fetch_dataset(profile)
         captions = tasks.build_caption_table(dataset, profile)
         tasks.require_split(captions, split)
         captions_ok = checks.check_captions(captions, profile, run)
         photographs = tasks.list_photographs(dataset, captions, profile)
         images_ok = checks.check_images(photographs, captions, profile, run)
-        embeddings = extract_embeddings(photographs, tasks.archives_of(dataset, profile), profile)
-        embeddings_ok = checks.check_embeddings(embeddings, captions, profile, run)
-        evaluation = tasks.evaluate_captioner(registered, dataset, captions, embeddings, profile, split)
-        predictions_ok = checks.check_predictions(evaluation, captions, embeddings, profile, split, run)
-        tasks.log_evaluation(evaluation, run)
+
+        def judge(judged: RegisteredModel) -> tuple[Artifact, list[Artifact]]:
+            archives = tasks.archives_of(dataset, profile)
+            embeddings = embed_for_model(judged, photographs, captions, archives, split)
+            embeddings_ok = checks.check_embeddings(embeddings, captions, profile, run, split)
+            evaluation = judging.evaluate_captioner(judged, dataset, captions, embeddings, profile, split)
+            return evaluation, [
+                embeddings_ok,
+                checks.check_predictions(evaluation, captions, embeddings, profile, split, run),
+            ]
+
+        evaluation, judged_ok = judge(first)
+        differences: list[Difference] = []
+        if other:
+            against_evaluation, _ = judge(other)
+            differences = read_comparison(judging.compare_evaluations(evaluation, against_evaluation, run).path)
+        judging.publish_evaluation(evaluation, run)
     return EvaluationResult(
         run_id=run,
-        model=registered,
+        model=first,
         summary=Summary.load(evaluation.path),
         gallery=evaluation.path / GALLERY_FILE,
-        warnings=checks.conclude((captions_ok, images_ok, embeddings_ok, predictions_ok), run),
+        against=other,
+        differences=tuple(differences),
+        warnings=checks.conclude((captions_ok, images_ok, *judged_ok), run),
     )

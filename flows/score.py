@@ -8,8 +8,8 @@ from pydantic import PositiveInt
 
 from components.artifacts import Artifact, Stage
 from components.config import Section
+from components.decoder.caption import Search
 from components.registry import models, tracking
-from components.registry.captioner import Search
 from components.registry.models import RegisteredModel
 from components.scoring import inputs, score
 from data_contracts.limits import Limits
@@ -51,7 +51,7 @@ def score_images(request: ScoringRequest) -> ScoringResult:
     score.prepare_folder(request.out)
     tracking.connect(settings().mlflow, settings().model_files)
     model = models.describe(request.model)
-    search = Search("beam", beam=request.beam) if request.beam > 1 else Search()
+    search = Search.of_width(request.beam)
     params = {**request.model_dump(mode="json"), "model": model.uri}
     with tracking.tracked_run(f"score {model.name} {model.version}", params) as run:
         scoring = caption_images(request.images, model, search)

@@ -6,7 +6,8 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,9 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from components.config import Profile
+    from components.decoder.caption import Caption
+    from components.evaluation.comparison import Difference
+    from components.evaluation.summary import Summary
     from data_contracts.report import RuleResult
     from flows.caption import CaptionedPhoto
     from flows.check import CheckResult
@@ -80,7 +84,7 @@ def training(result: "TrainingResult", as_json: bool) -> None:
     out = _console()
     out.print(table)
     _warnings(out, result.warnings)
-    _scores(out, result.summary.metrics, result.summary.tokenizer)
+    _scores(out, result.summary)
     for name, caption in result.summary.examples:
         out.print(f"  {name}  {caption}", highlight=False)
     out.print(f"gallery  {result.gallery}", highlight=False)
@@ -125,13 +129,18 @@ def evaluation(result: "EvaluationResult", as_json: bool) -> None:
             images=summary.images,
             tokenizer=summary.tokenizer,
             metrics=summary.metrics,
+            intervals=summary.intervals,
+            against=result.against and result.against.uri,
+            differences=[asdict(found) | {"verdict": found.verdict} for found in result.differences],
             report=str(result.gallery),
         )
         return
     out = _console()
     out.print(f"{result.model.uri} on {summary.split}, {summary.images:,} images")
     _warnings(out, result.warnings)
-    _scores(out, summary.metrics, summary.tokenizer)
+    _scores(out, summary)
+    if result.against:
+        _differences(out, result.against.uri, result.differences)
     out.print(f"gallery  {result.gallery}", highlight=False)
 
 
@@ -165,7 +174,7 @@ def captions(found: Sequence["CaptionedPhoto"], as_json: bool) -> int:
             photos=[
                 {
                     "photo": str(photo.photo),
-                    "captions": [{"caption": c.text, "logprob": c.logprob} for c in photo.captions],
+                    "captions": [_caption(caption) for caption in photo.captions],
                     "error": photo.error,
                 }
                 for photo in found
@@ -182,11 +191,27 @@ def captions(found: Sequence["CaptionedPhoto"], as_json: bool) -> int:
     return bad
 
 
-def _scores(out: Console, metrics: Mapping[str, float], tokenizer: str) -> None:
-    figures = "  ".join(
-        f"{name} {value:.3f}" if value < 20 else f"{name} {value:,.0f}" for name, value in metrics.items()
-    )
-    out.print(f"scores ({tokenizer} tokenizer; 1 is what papers print as 100)\n  {figures}", highlight=False)
+def _caption(caption: "Caption") -> dict[str, Any]:
+    words = zip([*caption.words, "<end>"], caption.logprobs, strict=True)
+    by_word = [{"word": word, "logprob": logprob} for word, logprob in words]
+    return {"caption": caption.text, "logprob": caption.logprob, "words": by_word}
+
+
+def _scores(out: Console, summary: "Summary") -> None:
+    """The official scores with their intervals, and on a line of their own what a good score can hide."""
+    out.print(f"scores ({summary.tokenizer} tokenizer; 1 is what papers print as 100; 95 % intervals)", highlight=False)
+    for name, (low, high) in summary.intervals.items():
+        out.print(f"  {name:8} {summary.metrics[name]:.3f}  {low:.3f} to {high:.3f}", highlight=False)
+    others = {name: value for name, value in summary.metrics.items() if name not in summary.intervals}
+    figures = (f"{name} {value:.3f}" if value < 20 else f"{name} {value:,.0f}" for name, value in others.items())
+    out.print(f"  {'  '.join(figures)}", highlight=False)
+
+
+def _differences(out: Console, against: str, differences: Sequence["Difference"]) -> None:
+    out.print(f"against {against} (paired bootstrap; p of there being no difference)", highlight=False)
+    for found in differences:
+        line = f"  {found.metric:8} {found.first:.3f} - {found.second:.3f} = {found.first - found.second:+.3f}"
+        out.print(f"{line}  {found.low:+.3f} to {found.high:+.3f}  p {found.p:.4f}  {found.verdict}", highlight=False)
 
 
 def _warnings(out: Console, rules: Sequence["RuleResult"]) -> None:

@@ -18,8 +18,8 @@ from components.encoder.photographs import PHOTOGRAPHS_FILE, read_photographs
 from components.encoder.registry import load_network
 from components.encoder.store import EmbeddingStore
 from components.errors import ConfigurationError
-from components.registry import models, tracking
-from components.registry.captioner import CAPTIONER_FOLDER, Captioner, Search
+from components.evaluation.summary import Summary
+from components.registry import models
 from components.registry.training_log import TrainingLog, log_inputs
 from components.vocabulary.vocabulary import Vocabulary
 from flows.downloads import progress_artifacts
@@ -155,6 +155,7 @@ def train_decoder(
         "backend",
         "batches",
         "checkpoint",
+        "choice",
         "cider",
         "cross_entropy",
         "guards",
@@ -185,6 +186,7 @@ def package_model(
     """Encoder, decoder and vocabulary as the one model that is evaluated, registered and served."""
 
     def work(folder: Path) -> int:
+        from components.decoder.history import read_history
         from components.decoder.training import load_decoder
         from components.registry.package import write_package
         from components.registry.reference import Reference
@@ -196,75 +198,18 @@ def package_model(
         words = Vocabulary.load(vocabulary.path / VOCABULARY_FILE)
         networks = [load_network(encoder) for encoder in profile.encoders]
         trained = load_decoder(profile.decoder, len(words), store.dimension, decoder.path)
-        return write_package(trained, words, networks, store.encoders, reference, profile.decoder.max_length, folder)
+        history, length = read_history(decoder.path), profile.decoder.max_length
+        return write_package(trained, words, networks, store.encoders, reference, history, length, folder)
 
     split = profile.dataset.train_split
     code = [f"components.registry.{name}" for name in ("package", "reference", "captioner", "served", "bundle")]
-    code += ["components.decoder.search", "components.encoder.pixels"]
+    code += [f"components.decoder.{name}" for name in ("search", "choice", "caption")] + ["components.encoder.pixels"]
     relevant = {"split": split, "max_length": profile.decoder.max_length}
     return make(Stage("package", relevant, [decoder, captions, vocabulary, embeddings], sources=code), work)
 
 
 @task
-def evaluate_captioner(
-    model: Artifact | models.RegisteredModel,
-    dataset: Artifact,
-    captions: Artifact,
-    embeddings: Artifact,
-    profile: Profile,
-    split: str,
-    history: Artifact | None = None,
-) -> Artifact:
-    """Scores, gallery and predictions of a packaged or a registered captioner.
-
-    `history` is the decoder's training, for the curves.
-    """
-    from components.evaluation.tokenize import find_java
-
-    beam = profile.evaluation.beam
-    search = Search("beam", beam=beam) if beam > 1 else Search()
-    identity = f"package {model.digest[:12]}" if isinstance(model, Artifact) else model.uri
-
-    def work(folder: Path) -> int:
-        from components.decoder.history import read_history
-        from components.evaluation.report import Material, evaluate
-
-        packaged = isinstance(model, Artifact)
-        captioner = Captioner(model.path / CAPTIONER_FOLDER) if packaged else models.load_captioner(model.uri)
-        store = EmbeddingStore.open(embeddings.path)
-        captioner.require_encoders(store.fingerprint)
-        images, table = caption_table.read_caption_table(captions.path)
-        return evaluate(
-            lambda vectors: [(best.text, best.logprob) for best, *_ in captioner.caption(vectors, search)],
-            Material(images, table, store, archives_of(dataset, profile)),
-            split,
-            profile.evaluation,
-            read_history(history.path) if history else [],
-            {"Model": identity, "Encoder": ", ".join(f"{card.name} {card.fingerprint}" for card in store.encoders)},
-            folder,
-        )
-
-    parents = [artifact for artifact in (model, captions, embeddings, history) if isinstance(artifact, Artifact)]
-    relevant = {"split": split, **profile.evaluation.model_dump()}
-    code = [f"components.evaluation.{name}" for name in ("report", "metrics", "tokenize", "gallery", "curves")]
-    code.append("components.decoder.guards")
-    inputs = [identity, "java" if find_java() else "no java"]
-    return make(Stage("evaluation", relevant, parents, inputs=inputs, sources=code), work)
-
-
-def log_evaluation(evaluation: Artifact, run_id: str) -> dict[str, float]:
-    """Puts scores, predictions, gallery and curves into the MLflow run. Returns the scores."""
-    from components.evaluation.report import Summary
-
-    metrics = Summary.load(evaluation.path).metrics
-    tracking.log_metrics(run_id, metrics)
-    for path in sorted(evaluation.path.iterdir()):
-        tracking.log_file(run_id, path, "evaluation")
-    return metrics
-
-
-@task
 def register_model(package: Artifact, evaluation: Artifact, profile: Profile, run_id: str) -> models.RegisteredModel:
-    """The package as a version of the registered model, with its scores and its gallery in the MLflow run."""
-    metrics = log_evaluation(evaluation, run_id)
+    """The package as a version of the registered model, with its scores."""
+    metrics = Summary.load(evaluation.path).metrics
     return models.register(package.path, package.digest, profile.registry.model_name, run_id, metrics)

@@ -8,11 +8,11 @@ from prefect import flow
 from components.artifacts import Artifact
 from components.config import Profile
 from components.encoder.registry import find_encoders
-from components.evaluation.report import GALLERY_FILE, Summary
+from components.evaluation.summary import GALLERY_FILE, Summary
 from components.registry import tracking
 from components.registry.models import RegisteredModel
 from data_contracts.report import RuleResult
-from flows import checks, tasks
+from flows import checks, judging, tasks
 from flows.embed import extract_embeddings
 from flows.settings import settings
 
@@ -36,6 +36,7 @@ def train_captioner(profile: Profile) -> TrainingResult:
     Contracts stand before whatever is expensive. Raises `ContractViolation` when a critical rule is broken.
     """
     find_encoders(profile.encoders)
+    judging.find_pictures(profile.evaluation)
     tracking.connect(settings().mlflow, settings().model_files)
     split = profile.dataset.validation_split
     with tracking.tracked_run(f"train {profile.name}", profile.model_dump(mode="json")) as run:
@@ -51,8 +52,9 @@ def train_captioner(profile: Profile) -> TrainingResult:
         training_ok = checks.check_training_set(captions, vocabulary, embeddings, profile, run)
         decoder = tasks.train_decoder(captions, vocabulary, embeddings, profile, run)
         package = tasks.package_model(decoder, captions, vocabulary, embeddings, profile)
-        evaluation = tasks.evaluate_captioner(package, dataset, captions, embeddings, profile, split, decoder)
+        evaluation = judging.evaluate_captioner(package, dataset, captions, embeddings, profile, split)
         predictions_ok = checks.check_predictions(evaluation, captions, embeddings, profile, split, run)
+        judging.publish_evaluation(evaluation, run)
         model = tasks.register_model(package, evaluation, profile, run)
     judged = (captions_ok, vocabulary_ok, images_ok, embeddings_ok, training_ok, predictions_ok)
     return TrainingResult(

@@ -68,7 +68,7 @@ class Decoder(keras.Model):  # type: ignore[misc]
         From embeddings (batch, dimension), float32, and word ids (batch, steps), int32, that begin with START.
         """
         embeddings, words = inputs
-        logits = self._logits(self.outputs(embeddings, ops.transpose(words)))
+        logits = ops.matmul(self.outputs(embeddings, ops.transpose(words)), self.table) + self.logit_bias
         by_step = ops.reshape(logits, (words.shape[1], -1, self.vocabulary_size))
         return ops.transpose(by_step, (1, 0, 2))
 
@@ -98,19 +98,16 @@ class Decoder(keras.Model):  # type: ignore[misc]
         return (hidden, cell) if self.image_gates is None else (hidden, cell, self.image_gates(image))
 
     def step(self, words: Tensor, state: State) -> tuple[Tensor, State]:
-        """One word further: logits (batch, vocabulary) and the next state, from word ids (batch,)."""
+        """One word further: what the logits are made from (batch, width) and the next state, from word ids (batch,)."""
         hidden, cell, *image = state
         gates = self.word_gates(self.word_embedding(words)) + (image[0] if image else 0.0)
         hidden, cell = lstm.step(gates, self.recurrent, (hidden, cell))
-        return self._logits(self.logit_bottleneck(hidden)), (hidden, cell, *image)
+        return self.logit_bottleneck(hidden), (hidden, cell, *image)
 
     @property
     def table(self) -> Tensor:
         """Outputs times this, plus `logit_bias`, are logits: (width, vocabulary)."""
         return ops.transpose(self.word_embedding.embeddings) if self.logit_kernel is None else self.logit_kernel
-
-    def _logits(self, outputs: Tensor) -> Tensor:
-        return ops.matmul(outputs, self.table) + self.logit_bias
 
 
 def build_decoder(config: DecoderConfig, vocabulary_size: int, dimension: int) -> Decoder:

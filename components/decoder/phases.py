@@ -71,7 +71,7 @@ def self_critical_phase(
     )
     draw = compile_function(
         lambda embeddings, images, uniform: search.sample(
-            decoder, keras.ops.take(embeddings, images, axis=0), length, 1.0, uniform
+            decoder, keras.ops.take(embeddings, images, axis=0), length, uniform
         )[0],
         decoder.variables,
     )

@@ -1,21 +1,26 @@
 """From an image's embedding to a caption: greedy, sampled, or by beam search; batched, and inside the graph.
 
 Written with `keras.ops`, so the same loops run eagerly, in a SavedModel and on JAX. PAD, UNK and START are never
-produced, a caption has at least one word, and its last id is END whatever the decoder thinks.
+produced, a caption has at least one word, and the last of its at most `length` ids (a number of at least 2) is END
+whatever the decoder thinks. Of equally probable
+words the one with the lowest id is taken, of equally probable hypotheses the one that was ahead a word before.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 from keras import ops
 
+from components.decoder import choice
+from components.decoder.choice import BLOCK, NEVER
 from components.decoder.model import Decoder
 from data_contracts.schema import END, PAD, START, UNK
 
 Tensor = Any
-NEVER = -1e9
-BELOW_ONE = 1 - 1e-6
+Captions = tuple[Tensor, Tensor]
+"""Word ids, int32, END and then PAD at their end; and the natural logarithm of each one's probability given those
+before it, float32 of the same shape, 0 for PAD. Their sum is the caption's."""
+
 LENGTH_PENALTY = 1.0
 """Exponent of the length that hypotheses of a beam are compared by (Wu et al. 2016, without the constant 5).
 
@@ -23,85 +28,117 @@ LENGTH_PENALTY = 1.0
 """
 
 
-def greedy(decoder: Decoder, embeddings: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """The most probable word at each step.
-
-    Returns ids (batch, length), int32, END and then PAD at their end, and the captions' log-probabilities (batch,).
-    """
+def greedy(decoder: Decoder, embeddings: Tensor, length: Tensor) -> Captions:
+    """The most probable word at each step. `embeddings` (batch, dimension); returns captions (batch, length)."""
     return _generate(decoder, embeddings, length, lambda logits, _: ops.argmax(logits, axis=-1))
 
 
 def sample(
-    decoder: Decoder, embeddings: Tensor, length: int, temperature: Tensor, uniform: Tensor
-) -> tuple[Tensor, Tensor]:
-    """A word drawn at each step from the softmax of logits / temperature. Returns what `greedy` does.
+    decoder: Decoder,
+    embeddings: Tensor,
+    length: Tensor,
+    uniform: Tensor,
+    temperature: Tensor = 1.0,
+    top_k: Tensor = 0,
+    top_p: Tensor = 1.0,
+) -> Captions:
+    """A word drawn at each step from the softmax of logits / temperature.
 
-    `uniform` (length, batch) are random numbers from 0 up to 1: one chooses each word.
+    Only the `top_k` most probable words are drawn from (0: from all), and of them only the fewest that together have
+    the probability `top_p` (the nucleus, Holtzman et al. 2020). `uniform` (length, batch) are random numbers from 0 up
+    to 1: one chooses each word. Returns captions (batch, length), with the probabilities that the decoder gives them,
+    whatever the temperature.
     """
+    limited = ops.logical_or(ops.greater(top_k, 0), ops.less(top_p, 1.0))
 
     def draw(logits: Tensor, now: Tensor) -> Tensor:
-        return _draw(ops.softmax(logits), ops.take(uniform, now, axis=0))
+        # Measured from the highest, no temperature lets them overflow, or what is banned come back.
+        scaled = (logits - ops.max(logits, axis=-1, keepdims=True)) / temperature
+        probabilities = ops.softmax(ops.where(logits > NEVER / 2, scaled, NEVER))
+        numbers = ops.take(uniform, now, axis=0)
+        return ops.cond(
+            limited,
+            lambda: choice.draw_among_the_best(probabilities, numbers, top_k, top_p),
+            lambda: choice.draw(probabilities, numbers),
+        )
 
-    return _generate(decoder, embeddings, length, draw, temperature)
+    return _generate(decoder, embeddings, length, draw)
 
 
-def beam(decoder: Decoder, embeddings: Tensor, length: int, width: Tensor) -> tuple[Tensor, Tensor]:
-    """The `width` best captions that a beam search of that width finds, best first.
+def beam(decoder: Decoder, embeddings: Tensor, length: Tensor, width: Tensor) -> Captions:
+    """The `width` best captions that a beam search of that width finds, best first: (batch, width, length).
 
-    Ranked by log-probability / (number of ids) ** LENGTH_PENALTY. Returns ids (batch, width, length), int32, and
-    log-probabilities (batch, width).
+    Ranked by log-probability / (number of ids) ** LENGTH_PENALTY. A beam wider than there are captions is filled up
+    with ones whose probability is 0.
     """
-    batch, size = ops.shape(embeddings)[0], decoder.vocabulary_size
+    batch, logits_of = ops.shape(embeddings)[0], _allowed_logits(decoder, length)
     hypotheses = batch * width
     state = tuple(ops.repeat(part, width, axis=0) for part in decoder.first_state(embeddings))
-    lead = ops.where(ops.equal(ops.arange(width), 0), 0.0, NEVER)
-    scores = ops.broadcast_to(lead[None, :], (batch, width))
+    # Before the first word all hypotheses are the same one: the first alone goes on.
+    lead = ops.where(ops.equal(ops.arange(width), 0), 0.0, NEVER)[:, None]
+    totals = ops.zeros((batch, width))
     ids = ops.full((batch, width, length), PAD, dtype="int32")
+    scores = ops.zeros((batch, width, length))
     last = ops.full((batch, width), START, dtype="int32")
 
-    def step(now: Tensor, last: Tensor, ids: Tensor, scores: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        logits, state = decoder.step(ops.reshape(last, (hypotheses,)), state)
-        logprobs = ops.reshape(ops.log_softmax(_allowed(logits, now, length)), (batch, width, size))
+    def step(
+        now: Tensor, last: Tensor, ids: Tensor, scores: Tensor, totals: Tensor, *state: Tensor
+    ) -> tuple[Tensor, ...]:
+        outputs, state = decoder.step(ops.reshape(last, (hypotheses,)), state)
+        logits = logits_of(outputs, now)
+        # Of each hypothesis only its `width` best continuations can be among the best of all.
+        count = ops.minimum(width, logits.shape[-1])
+        values, words = choice.best(logits, count)
+        values = ops.reshape(values - ops.logsumexp(logits, axis=-1, keepdims=True), (batch, width, count))
+        # Where there are no more words, those that fill the blocks are taken; their probability is 0.
+        words = ops.reshape(ops.minimum(words, decoder.vocabulary_size - 1), (batch, width, count))
+        values = values + ops.where(ops.equal(now, 0), lead, 0.0)
         # A finished hypothesis stays as it is: PAD follows at no cost.
         over = _over(last)[..., None]
-        logprobs = ops.where(over, ops.where(ops.equal(ops.arange(size), PAD), 0.0, NEVER), logprobs)
-        totals = ops.reshape(scores[..., None] + logprobs, (batch, width * size))
-        scores, chosen = ops.top_k(totals, width)
-        parent, last = chosen // size, ops.cast(chosen % size, "int32")
-        ids = _write(ops.take_along_axis(ids, parent[..., None], axis=1), last, now)
-        rows = ops.reshape(ops.arange(batch)[:, None] * width + ops.cast(parent, "int32"), (hypotheses,))
-        return now + 1, last, ids, scores, *(ops.take(part, rows, axis=0) for part in state)
+        values = ops.where(over, ops.where(ops.equal(ops.arange(count), 0), 0.0, NEVER), values)
+        words = ops.where(over, PAD, words)
+        candidates = ops.reshape(totals[..., None] + values, (batch, width * count))
+        totals, chosen = ops.top_k(candidates, width)
+        rows = ops.reshape(ops.arange(batch)[:, None] * width + ops.cast(chosen // count, "int32"), (hypotheses,))
+
+        def follow(parts: Tensor) -> Tensor:
+            """Of each hypothesis what its parent had, (batch, width, length)."""
+            return ops.reshape(ops.take(ops.reshape(parts, (hypotheses, length)), rows, axis=0), ops.shape(parts))
+
+        last = ops.take_along_axis(ops.reshape(words, (batch, width * count)), chosen, axis=1)
+        score = ops.take_along_axis(ops.reshape(values, (batch, width * count)), chosen, axis=1)
+        ids, scores = _write(follow(ids), last, now), _write(follow(scores), score, now)
+        return now + 1, last, ids, scores, totals, *(ops.take(part, rows, axis=0) for part in state)
 
     def unfinished(now: Tensor, last: Tensor, *_: Tensor) -> Tensor:
         return ops.logical_and(now < length, ops.logical_not(ops.all(_over(last))))
 
-    _, _, ids, scores, *_ = ops.while_loop(unfinished, step, (0, last, ids, scores, *state))
+    _, _, ids, scores, totals, *_ = ops.while_loop(unfinished, step, (0, last, ids, scores, totals, *state))
     lengths = ops.cast(ops.sum(ops.not_equal(ids, PAD), axis=-1), "float32")
-    ranks = ops.argsort(-scores / lengths**LENGTH_PENALTY, axis=-1)
-    return ops.take_along_axis(ids, ranks[..., None], axis=1), ops.take_along_axis(scores, ranks, axis=1)
+    _, ranks = ops.top_k(totals / lengths**LENGTH_PENALTY, width)
+    return (
+        ops.take_along_axis(ids, ranks[..., None], axis=1),
+        ops.take_along_axis(scores, ranks[..., None], axis=1),
+    )
 
 
 def _generate(
-    decoder: Decoder,
-    embeddings: Tensor,
-    length: int,
-    choose: Callable[[Tensor, Tensor], Tensor],
-    temperature: Tensor = 1.0,
-) -> tuple[Tensor, Tensor]:
-    """One caption an image; at each step the word that `choose` takes, given logits / temperature and step number."""
-    batch = ops.shape(embeddings)[0]
+    decoder: Decoder, embeddings: Tensor, length: Tensor, choose: Callable[[Tensor, Tensor], Tensor]
+) -> Captions:
+    """One caption an image; at each step the word that `choose` takes, given logits and step number."""
+    batch, logits_of = ops.shape(embeddings)[0], _allowed_logits(decoder, length)
     ids = ops.full((batch, length), PAD, dtype="int32")
+    scores = ops.zeros((batch, length))
     last = ops.full((batch,), START, dtype="int32")
-    scores = ops.zeros((batch,))
 
     def step(now: Tensor, last: Tensor, ids: Tensor, scores: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        logits, state = decoder.step(last, state)
-        word = ops.cast(choose(_allowed(logits / temperature, now, length), now), "int32")
-        logprobs = ops.log_softmax(_allowed(logits, now, length))
-        logprob = ops.take_along_axis(logprobs, word[:, None], axis=-1)[:, 0]
+        outputs, state = decoder.step(last, state)
+        logits = logits_of(outputs, now)
+        word = ops.cast(choose(logits, now), "int32")
+        score = ops.take_along_axis(logits, word[:, None], axis=-1)[:, 0] - ops.logsumexp(logits, axis=-1)
         over = _over(last)
-        word = ops.where(over, PAD, word)
-        return now + 1, word, _write(ids, word, now), scores + ops.where(over, 0.0, logprob), *state
+        word, score = ops.where(over, PAD, word), ops.where(over, 0.0, score)
+        return now + 1, word, _write(ids, word, now), _write(scores, score, now), *state
 
     def unfinished(now: Tensor, last: Tensor, *_: Tensor) -> Tensor:
         return ops.logical_and(now < length, ops.logical_not(ops.all(_over(last))))
@@ -111,45 +148,32 @@ def _generate(
     return ids, scores
 
 
-def _allowed(logits: Tensor, now: Tensor, length: int) -> Tensor:
-    """The logits with NEVER for what may not come at step `now`."""
-    words = ops.arange(logits.shape[-1])
+def _allowed_logits(decoder: Decoder, length: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """Outputs (rows, width) and step number → logits (rows, vocabulary rounded up to whole blocks).
+
+    NEVER, or as good as that, for what may not come at that step. It is in the bias, where it costs nothing.
+    """
+    size = decoder.vocabulary_size
+    spare = -size % BLOCK
+    table = ops.pad(decoder.table, [[0, 0], [0, spare]])
+    words = ops.arange(size + spare)
     is_end = ops.equal(words, END)
     banned = ops.logical_or(ops.logical_or(ops.equal(words, PAD), ops.equal(words, UNK)), ops.equal(words, START))
-    banned = ops.logical_or(banned, ops.logical_and(is_end, ops.equal(now, 0)))
-    banned = ops.logical_or(banned, ops.logical_and(ops.logical_not(is_end), ops.equal(now, length - 1)))
-    return ops.where(banned, NEVER, logits)
+    bias = ops.where(ops.logical_or(banned, words >= size), NEVER, ops.pad(decoder.logit_bias, [[0, spare]]))
+    first, final = ops.where(is_end, NEVER, bias), ops.where(is_end, bias, NEVER)
 
+    def logits(outputs: Tensor, now: Tensor) -> Tensor:
+        allowed = ops.where(ops.equal(now, 0), first, ops.where(ops.equal(now, length - 1), final, bias))
+        return ops.matmul(outputs, table) + allowed
 
-def _draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
-    """Which word each of `uniform` (batch,) falls on when the probabilities (batch, vocabulary) are laid end to end.
-
-    First among blocks of words, then in the block: a running sum over all words would cost more than the network.
-    """
-    size = probabilities.shape[-1]
-    width = math.isqrt(size)
-    blocks = ops.reshape(ops.pad(probabilities, [[0, 0], [0, -size % width]]), (-1, -(-size // width), width))
-    sums = ops.sum(blocks, axis=-1)
-    ends = ops.cumsum(sums, axis=-1)
-    aim = ops.minimum(uniform[:, None], BELOW_ONE) * ends[:, -1:]
-    block = _first_above(ends, aim)
-    # The share of the block's own sum, which rounding may have made a little more or less than the block.
-    end, of_block = (ops.take_along_axis(each, block, axis=1) for each in (ends, sums))
-    share = ops.clip((aim - end + of_block) / of_block, 0.0, BELOW_ONE)
-    inside = ops.cumsum(ops.take_along_axis(blocks, block[..., None], axis=1)[:, 0], axis=-1)
-    return (block * width + _first_above(inside, share * inside[:, -1:]))[:, 0]
-
-
-def _first_above(rising: Tensor, aim: Tensor) -> Tensor:
-    """The first place in each row of `rising` (batch, n) that is above `aim` (batch, 1): (batch, 1), int32."""
-    return ops.cast(ops.argmax(ops.cast(rising > aim, "float32"), axis=-1, keepdims=True), "int32")
+    return logits
 
 
 def _over(last: Tensor) -> Tensor:
     return ops.logical_or(ops.equal(last, END), ops.equal(last, PAD))
 
 
-def _write(ids: Tensor, word: Tensor, now: Tensor) -> Tensor:
-    """`ids` (…, length) with `word` (…) at position `now`."""
-    here = ops.equal(ops.arange(ids.shape[-1]), now)
-    return ops.where(here, word[..., None], ids)
+def _write(values: Tensor, value: Tensor, now: Tensor) -> Tensor:
+    """`values` (…, length) with `value` (…) at position `now`."""
+    here = ops.equal(ops.arange(ops.shape(values)[-1]), now)
+    return ops.where(here, value[..., None], values)

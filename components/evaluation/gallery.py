@@ -1,106 +1,151 @@
-"""The gallery: one HTML page of the best and the worst captions, with photographs, references and scores."""
+"""The gallery: one HTML page of a captioner's scores, of its captions beside their photographs, and of its plots."""
 
 import base64
+import hashlib
 import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image, ImageOps
 
+from components.decoder.caption import Caption
 from components.errors import BadImageError
 
-THUMBNAIL: Final = 360
-"""Longest side of a photograph on the page, in pixels."""
-
-LABELS: Final = {
-    "cider": "CIDEr",
-    "bleu4": "BLEU-4",
-    "meteor": "METEOR",
-    "rouge_l": "ROUGE-L",
-    "bleu1": "BLEU-1",
-    "bleu2": "BLEU-2",
-    "bleu3": "BLEU-3",
-}
-"""The scores as papers write them, in the order of the tiles."""
+PAGE_BYTES: Final = 7_500_000
+"""What a page may weigh: mail servers begin to refuse at 10 MB."""
+QUALITIES: Final = ((360, 82), (360, 65), (300, 50), (240, 40), (160, 30), (96, 20))
+"""Longest side of a photograph on the page (pixels) and its JPEG quality: the first that is small enough is taken."""
+BACKDROP: Final = 12
+"""Longest side of what is shown, blurred, beside a photograph that does not fill its frame."""
 
 
 @dataclass(frozen=True)
-class GalleryItem:
-    """One photograph with its generated caption.
+class Card:
+    """One photograph with what a model says about it."""
 
-    `photograph` is an encoded image (JPEG, PNG, …); `logprob` the natural log of the whole caption's
-    probability, its end included; `cider` the image's own CIDEr-D as the scorer gives it (1.0 is shown as
-    100).
-    """
-
-    image_id: int
+    name: str
     photograph: bytes
-    caption: str
-    logprob: float
-    cider: float
-    references: tuple[str, ...]
+    """An encoded image (JPEG, PNG, …)."""
+    caption: Caption
+    """The one that was scored."""
+    ranked: tuple[Caption, ...] = ()
+    """What a beam search found, best first."""
+    references: tuple[str, ...] = ()
+    """What people wrote about it."""
+    cider: float | None = None
+    """The image's own CIDEr-D as the scorer gives it (1.0 is shown as 100), if it has references."""
 
     @property
-    def word_probability(self) -> float:
-        """Geometric mean of the probabilities of the caption's words and of its end, 0…1."""
-        return math.exp(self.logprob / (len(self.caption.split()) + 1))
+    def text(self) -> str:
+        """Every word that a filter may look for, lower-case."""
+        return " ".join((self.caption.text, *self.references)).lower()
 
 
-def render_gallery(
-    title: str,
-    best: Sequence[GalleryItem],
-    worst: Sequence[GalleryItem],
-    scores: Mapping[str, float],
-    facts: Mapping[str, str],
-    curves_png: bytes | None,
-) -> str:
-    """One self-contained HTML page: it holds its photographs and loads nothing.
+class Section(NamedTuple):
+    """Some cards under a heading."""
 
-    `scores` are fractions as `score_captions` gives them, shown × 100; `facts` (model, data, tokenizer,
-    code …) become the footer, in their order. All text is escaped.
+    kind: str
+    heading: str
+    lead: str
+    cards: Sequence[Card]
+
+
+class Tile(NamedTuple):
+    """A figure: what it is, how it is written, and what makes it meaningful."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+class Plot(NamedTuple):
+    """A picture of figures."""
+
+    name: str
+    lead: str
+    png: bytes
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a gallery shows, in its order."""
+
+    title: str
+    scores: Sequence[Tile]
+    measures: Sequence[Tile]
+    sections: Sequence[Section]
+    plots: Sequence[Plot]
+    samples: Sequence[tuple[float, str]]
+    """Captions of one photograph drawn at different temperatures."""
+    identity: Mapping[str, str]
+    """Model, data and code: what the page is about, for the footer."""
+
+
+def render_gallery(page: Page) -> str:
+    """One self-contained HTML page of at most 8 MB: it holds its photographs, loads nothing and needs no network.
+
+    All text is escaped, and the page's policy lets no script run but its own.
 
     Raises:
-        BadImageError: a photograph cannot be decoded; the message names its image id.
+        BadImageError: a photograph cannot be decoded; the message names it.
     """
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(Path(__file__).parent / "page"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["thumbnail"] = _thumbnail_uri
-    shown = {name: label for name, label in LABELS.items() if name in scores}
-    shown |= {name: name for name in scores if name not in LABELS}
+    environment.filters |= {"percent": percent, "probability": math.exp, "image": _data_uri}
+    count = sum(len(section.cards) for section in page.sections)
+    budget = (PAGE_BYTES - sum(4 * len(plot.png) // 3 for plot in page.plots)) * 3 // 4 // max(count, 1)
+    script = (Path(__file__).parent / "page" / "gallery.js").read_text(encoding="utf-8")
     return environment.get_template("gallery.html.j2").render(
-        title=title,
-        sections=[
-            ("well", "Where the model worked well", "highest", best),
-            ("poorly", "Where it worked poorly", "lowest", worst),
-        ],
-        scores=[(label, 100 * scores[name]) for name, label in shown.items()],
-        facts=facts,
-        curves=_data_uri(curves_png, "png") if curves_png else None,
+        page=page,
+        pictures=count,
+        thumbnail=lambda card: _thumbnail(card, budget),
+        script=script,
+        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
     )
 
 
-def _thumbnail_uri(item: GalleryItem, side: int = THUMBNAIL) -> str:
+def percent(logprob: float) -> str:
+    """A probability, given as its natural logarithm, in percent with two digits that count: `83 %`, `0.012 %`."""
+    value = 100 * math.exp(logprob)
+    if value < 1e-6:
+        return "0 %"
+    digits = max(0, 1 - math.floor(math.log10(value)))
+    return f"{value:.{digits}f} %"
+
+
+def _thumbnail(card: Card, budget: int) -> tuple[str, str]:
+    """The photograph as a data URI of a JPEG of at most `budget` bytes, and the tiny one behind it."""
     try:
-        with Image.open(io.BytesIO(item.photograph)) as image:
-            image.thumbnail((side, side))
+        with Image.open(io.BytesIO(card.photograph)) as image:
+            image.draft("RGB", (QUALITIES[0][0], QUALITIES[0][0]))
             upright = ImageOps.exif_transpose(image).convert("RGB")
     except (OSError, ValueError, SyntaxError) as error:  # Pillow's decoders raise all three for damaged files
         raise BadImageError(
-            f"The photograph of image {item.image_id} cannot be decoded for the gallery ({error}). "
+            f"The photograph {card.name} cannot be decoded for the gallery ({error}). "
             "Replace the file, or leave the image out."
         ) from error
-    encoded = io.BytesIO()
-    upright.save(encoded, "JPEG", quality=82, optimize=True)
-    return _data_uri(encoded.getvalue(), "jpeg")
+    content = b""
+    for side, quality in QUALITIES:
+        content = _jpeg(upright, side, quality)
+        if len(content) <= budget:
+            break
+    return _data_uri(content, "jpeg"), _data_uri(_jpeg(upright, BACKDROP, 50), "jpeg")
+
+
+def _jpeg(image: Image.Image, side: int, quality: int) -> bytes:
+    small, encoded = image.copy(), io.BytesIO()
+    small.thumbnail((side, side))
+    small.save(encoded, "JPEG", quality=quality, optimize=True)
+    return encoded.getvalue()
 
 
 def _data_uri(content: bytes, subtype: str) -> str:

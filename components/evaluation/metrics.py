@@ -1,25 +1,29 @@
 """The field's scores of generated captions, computed by the official COCO scorers."""
 
-import contextlib
-import subprocess
-import tempfile
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import pandas as pd
-from pycocoevalcap.bleu.bleu import Bleu
+from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 from pycocoevalcap.cider.cider import Cider
-from pycocoevalcap.meteor import meteor as meteor_package
 from pycocoevalcap.rouge.rouge import Rouge
 
 from components.errors import CaptioningError
-from components.evaluation.tokenize import JAVA_OPTIONS, find_java, tokenize_ptb, tokenize_words
+from components.evaluation import java_scorers
+from components.evaluation.bootstrap import Interval, interval, resample
+from components.evaluation.tokenize import Tokenized, find_java, tokenize_ptb, tokenize_words
 
-Tokenized = dict[int, list[str]]
-"""Image id → tokenised captions, as the scorers want it."""
+logger = logging.getLogger(__name__)
+
+NGRAMS: Final = 4
+MEANS: Final = ("cider", "meteor", "rouge_l", "spice")
+"""Metrics that an image has, and whose mean tells of many."""
+COUNTS: Final = ("length", "reference_length", *(f"{what}{n}" for what in ("guess", "correct") for n in range(1, 5)))
+"""What BLEU is computed from: an image's words, those of the closest reference, n-grams, and those in references."""
+FIGURES: Final = (*MEANS, *COUNTS)
 
 
 @dataclass(frozen=True)
@@ -28,9 +32,10 @@ class Scores:
 
     Attributes:
         metrics: `bleu1`…`bleu4` (Papineni et al. 2002, over the corpus), `rouge_l` (Lin 2004), `cider`
-            (CIDEr-D, Vedantam et al. 2015; 0…10) and, with Java, `meteor` (1.5, Denkowski and Lavie 2014).
-        per_image: one row an image, in the predictions' order: `image_id` int64; `bleu4`, `rouge_l`, `cider`
-            and, with Java, `meteor` float64.
+            (CIDEr-D, Vedantam et al. 2015; 0…10), with Java `meteor`, and where its models are `spice`
+            (see `java_scorers`).
+        per_image: one row an image, in the predictions' order: `image_id` int64; `bleu4`, what there is of MEANS, and
+            COUNTS, float64.
         tokenizer: `ptb` or `words`; scores of different tokenizers must not be compared.
     """
 
@@ -39,17 +44,48 @@ class Scores:
     tokenizer: Literal["ptb", "words"]
 
 
+def corpus_scores(means: pd.DataFrame) -> pd.DataFrame:
+    """Each metric's score of the whole, from the means of the images' figures; a row a corpus.
+
+    Of METEOR it is the images' mean; the corpus' own, in `Scores.metrics`, weighs long captions more.
+    """
+    found = {name: means[name] for name in MEANS if name in means}
+    length, reference_length = means["length"], means["reference_length"]
+    brevity = np.exp(np.minimum(0, 1 - (reference_length + 1e-9) / (length + 1e-15)))
+    product = np.ones(len(means))
+    for n in range(1, NGRAMS + 1):
+        product = product * (means[f"correct{n}"] + 1e-15) / (means[f"guess{n}"] + 1e-9)
+        found[f"bleu{n}"] = product ** (1 / n) * brevity
+    return pd.DataFrame(found)
+
+
+def intervals(scores: Scores) -> dict[str, Interval]:
+    """What holds each metric with 95 % confidence, by the bootstrap over images.
+
+    BLEU is computed anew for each resample; CIDEr's weights of words stay those of all images. METEOR's interval is
+    that of the images' mean, moved to the corpus' score.
+    """
+    figures = scores.per_image[[name for name in scores.per_image if name in FIGURES]]
+    whole = corpus_scores(figures.mean().to_frame().T)
+    resampled = corpus_scores(pd.DataFrame(resample(figures.to_numpy()), columns=figures.columns))
+    return {
+        str(name): interval((column + scores.metrics[str(name)] - whole[name].iloc[0]).to_numpy())
+        for name, column in resampled.items()
+    }
+
+
 def score_captions(
     predictions: Mapping[int, str],
     references: Mapping[int, Sequence[str]],
     tokenizer: Literal["auto", "ptb", "words"] = "auto",
     *,
-    meteor: bool = True,
+    java_scores: bool = True,
 ) -> Scores:
     """Scores one caption an image against that image's reference captions.
 
-    Both map image ids; a caption without words scores 0. `ptb` is the official tokenisation and adds METEOR (unless
-    `meteor` says not to: it takes seconds), both on Java; `words` is plain Python; `auto` is `ptb` where Java runs.
+    Both map image ids; a caption without words scores 0. `ptb` is the official tokenisation and adds METEOR and SPICE
+    (unless `java_scores` says not to: they take their time), all on Java; `words` is plain Python; `auto` is `ptb`
+    where Java runs.
     CIDEr weighs words by how many of the given images mention them: compare it only between scores of the same
     images, and expect 0 from a single image.
 
@@ -66,18 +102,37 @@ def score_captions(
         )
     used: Literal["ptb", "words"] = "ptb" if java else "words"
     candidates, truths = _tokenize(predictions, references, java)
-    bleu, image_bleus = Bleu(4).compute_score(truths, candidates, verbose=0)
+    bleu, image_bleu4, counts = _bleu(truths, candidates)
     _, image_rouge = Rouge().compute_score(truths, candidates)
     cider, image_cider = Cider().compute_score(truths, candidates)
     # Rouge gives 1 to an empty caption when a reference is empty too.
     image_rouge = np.where([bool(words) for (words,) in candidates.values()], image_rouge, 0.0)
     metrics = {f"bleu{n}": float(score) for n, score in enumerate(bleu, start=1)}
     metrics |= {"rouge_l": float(image_rouge.mean()), "cider": float(cider)}
-    columns = {"bleu4": image_bleus[3], "rouge_l": image_rouge, "cider": image_cider}
-    if java and meteor:
-        metrics["meteor"], columns["meteor"] = _meteor(truths, candidates, java)
+    columns = {"bleu4": image_bleu4, "rouge_l": image_rouge, "cider": image_cider}
+    if java and java_scores:
+        metrics["meteor"], columns["meteor"] = java_scorers.meteor(truths, candidates, java)
+        if missing := java_scorers.missing_spice_models():
+            where = java_scorers.spice_folder()
+            logger.info("SPICE is left out: it needs %s of CoreNLP 3.6.0 in %s", " and ".join(missing), where)
+        else:
+            columns["spice"] = java_scorers.spice(truths, candidates, java)
+            metrics["spice"] = float(np.mean(columns["spice"]))
     ids = np.array(list(candidates), dtype="int64")
-    return Scores(metrics, pd.DataFrame({"image_id": ids, **columns}), used)
+    return Scores(metrics, pd.DataFrame({"image_id": ids, **columns, **counts}), used)
+
+
+def _bleu(truths: Tokenized, candidates: Tokenized) -> tuple[list[float], list[float], dict[str, np.ndarray]]:
+    """BLEU-1 to BLEU-4 of the whole, each image's BLEU-4, and its COUNTS."""
+    scorer = BleuScorer(n=NGRAMS)
+    for image, (candidate,) in candidates.items():
+        scorer += (candidate, truths[image])
+    whole, (*_, image_bleu4) = scorer.compute_score("closest")
+    rows = []
+    for found in scorer.ctest:
+        _, closest = min((abs(length - found["testlen"]), length) for length in found["reflen"])
+        rows.append([found["testlen"], closest, *found["guess"], *found["correct"]])
+    return whole, image_bleu4, dict(zip(COUNTS, np.array(rows, "float64").T, strict=True))
 
 
 def _check_same_images(predictions: Mapping[int, str], references: Mapping[int, Sequence[str]]) -> None:
@@ -112,49 +167,3 @@ def _tokenize(
     if not any(any(texts) for texts in truths.values()):
         raise CaptioningError("No reference caption contains a word. Check the captions file of the split.")
     return candidates, truths
-
-
-def _meteor(truths: Tokenized, candidates: Tokenized, java: str) -> tuple[float, list[float]]:
-    """METEOR of the corpus and of each image. One Java process, gone when this returns or raises.
-
-    pycocoevalcap's own wrapper never drains the process's stderr, keeps its lock after an error and waits
-    for that lock for ever when it is collected; so the same jar is driven here.
-    """
-    jar = Path(meteor_package.__file__).with_name(meteor_package.METEOR_JAR)
-    command = [java, "-Xmx2G", *JAVA_OPTIONS, "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
-    with (
-        tempfile.TemporaryFile() as complaints,
-        subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=complaints,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-        ) as process,
-    ):
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            statistics = []
-            for image, (candidate,) in candidates.items():
-                fields = (text.replace("|||", "") for text in (*truths[image], candidate))
-                process.stdin.write(" ||| ".join(("SCORE", *fields)) + "\n")
-                process.stdin.flush()
-                statistics.append(process.stdout.readline().strip())
-            process.stdin.write(" ||| ".join(("EVAL", *statistics)) + "\n")
-            process.stdin.flush()
-            *images, corpus = [float(process.stdout.readline()) for _ in range(len(candidates) + 1)]
-        except (OSError, ValueError) as error:
-            complaints.seek(0)
-            complaint = complaints.read().decode(errors="replace")[-500:].strip()
-            raise CaptioningError(
-                f"METEOR ({java}, {jar.name}) stopped: {complaint}\n"
-                'Mend the Java installation (8 or newer, 2 GB of memory), or score with tokenizer="words".'
-            ) from error
-        finally:
-            process.kill()
-            with contextlib.suppress(OSError):  # unsent words to a dead process would hide the error above
-                process.stdin.close()
-    return corpus, images

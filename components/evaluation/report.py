@@ -1,153 +1,178 @@
-"""Judging a captioner on a split: captions for every image, their scores, the curves and the gallery."""
+"""Judging a captioner on a split: captions for every image, their scores, the plots and the gallery."""
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from components.config import EvaluationConfig
-from components.dataset.archive import open_archive
+from components.decoder.caption import Caption, Search
 from components.decoder.guards import describe_captions
-from components.encoder.pool import Vectors
-from components.encoder.store import EmbeddingStore
 from components.errors import CaptioningError
-from components.evaluation.curves import plot_curves
-from components.evaluation.gallery import GalleryItem, render_gallery
-from components.evaluation.metrics import Scores, score_captions
-
-Captions = Callable[[Vectors], Sequence[tuple[str, float]]]
-"""A captioner: embeddings → caption and log-probability of each."""
+from components.evaluation import plots
+from components.evaluation.gallery import Page, Plot, render_gallery
+from components.evaluation.metrics import Scores, intervals, score_captions
+from components.evaluation.showcase import Captioner, Material, choose, measure_tiles, score_tiles
+from components.evaluation.summary import GALLERY_FILE, PREDICTIONS_FILE, SUMMARY_FILE, Summary
+from data_contracts.schema import SPECIALS
 
 References = Mapping[int, Sequence[str]]
 """Image id → what people wrote about it."""
 
-PREDICTIONS_FILE = "predictions.parquet"
-SUMMARY_FILE = "summary.json"
-GALLERY_FILE = "gallery.html"
-CURVES_FILE = "curves.png"
-
 EXAMPLES = 5
 
 
-@dataclass(frozen=True)
-class Material:
-    """What a captioner is judged on."""
-
-    images: pd.DataFrame
-    captions: pd.DataFrame
-    """The caption table; see `data_contracts.schema`."""
-    store: EmbeddingStore
-    archives: Mapping[str, Path]
-    """Where the photographs of each source lie."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What an evaluation found."""
-
-    split: str
-    images: int
-    metrics: dict[str, float]
-    """The scores; `cider_shuffled`, CIDEr when every image gets another image's caption; and what a good CIDEr can hide
-    (see `components.decoder.guards`)."""
-    tokenizer: str
-    examples: tuple[tuple[str, str], ...]
-    """A few (file name, caption), evenly spread over the split."""
-
-    @classmethod
-    def load(cls, folder: Path) -> "Summary":
-        """Reads what `evaluate` wrote."""
-        content = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
-        return cls(**content | {"examples": tuple((name, text) for name, text in content["examples"])})
-
-
 def evaluate(
-    captioner: Captions,
+    captioner: Captioner,
     material: Material,
     split: str,
     config: EvaluationConfig,
     history: Sequence[Mapping[str, float]],
-    facts: Mapping[str, str],
+    identity: Mapping[str, str],
     folder: Path,
 ) -> int:
-    """Captions every image of `split` that has an embedding, and writes predictions, summary, gallery and curves.
+    """Captions every image of `split` that has an embedding, and writes predictions, summary, plots and gallery.
 
-    `history` are the decoder's epochs, if known; `facts` go into the page's footer. Returns the number of images.
+    `history` are the decoder's epochs; `identity` goes into the page's footer. Returns the number of images.
     Raises `CaptioningError` when the split has none.
     """
-    captions, store = material.captions, material.store
-    wanted = captions[(captions["split"] == split) & captions["image_id"].isin(store.index["image_id"])]
-    grouped = wanted.groupby("image_id", sort=True)["caption"].apply(list)
-    references: References = dict(zip(grouped.index, grouped, strict=True))
-    if not references:
-        raise CaptioningError(f"no image to evaluate on: is {split!r} one of {sorted(captions['split'].unique())}?")
+    references = _references(material, split)
     ids = np.array(list(references))
-    texts = captioner(store.vectors(ids))
+    search = Search.of_width(config.beam)
+    found = [best for best, *_ in captioner.caption(material.store.vectors(ids), search)]
+    captions = dict(zip(ids.tolist(), found, strict=True))
+    scores = score_captions({image: caption.text for image, caption in captions.items()}, references)
     predictions = pd.DataFrame({"image_id": ids}).assign(
-        caption=[text for text, _ in texts], logprob=[logprob for _, logprob in texts], status="ok", error=""
+        caption=[caption.text for caption in found],
+        logprob=[caption.logprob for caption in found],
+        status="ok",
+        error="",
     )
-    by_image = dict(zip(predictions["image_id"], predictions["caption"], strict=True))
-    scores = score_captions(by_image, references)
     predictions = predictions.merge(scores.per_image, on="image_id")
     predictions.to_parquet(folder / PREDICTIONS_FILE, index=False)
-    if history:
-        plot_curves(history, folder / CURVES_FILE)
-    summary = _summarise(split, predictions, references, scores, material.images)
+    summary = _summarise(split, predictions, references, scores, material)
     (folder / SUMMARY_FILE).write_text(json.dumps(asdict(summary), indent=1, ensure_ascii=False), encoding="utf-8")
-    facts = {"Split": f"{split}, {len(ids):,} images", "Tokenizer": scores.tokenizer, **facts}
-    best, worst = _extremes(predictions, references, material, config.gallery)
-    curves = (folder / CURVES_FILE).read_bytes() if history else None
-    page = render_gallery(f"Captions of {len(ids):,} images, split {split}", best, worst, scores.metrics, facts, curves)
-    (folder / GALLERY_FILE).write_text(page, encoding="utf-8")
+    drawn, samples = _plot(captioner, material, predictions, captions, references, history, folder)
+    page = Page(
+        title=f"Captions of {len(ids):,} images, split {split}",
+        scores=score_tiles(summary.metrics, summary.intervals),
+        measures=measure_tiles(summary.metrics, captioner.vocabulary),
+        sections=choose(predictions, captions, captioner, material, config.gallery),
+        plots=drawn,
+        samples=samples,
+        identity={
+            **identity,
+            "Search": f"beam of {config.beam}" if config.beam > 1 else "greedy",
+            "Data": f"split {split}: {len(ids):,} images, {sum(map(len, references.values())):,} references, "
+            f"digest {summary.data}",
+            "Tokenizer": scores.tokenizer,
+        },
+    )
+    (folder / GALLERY_FILE).write_text(render_gallery(page), encoding="utf-8")
     return len(ids)
 
 
-def read_predictions(folder: Path) -> pd.DataFrame:
-    """The captions that `evaluate` judged, a row an image: image_id, caption, logprob, status, error and its scores."""
-    return pd.read_parquet(folder / PREDICTIONS_FILE)
+def _references(material: Material, split: str) -> References:
+    captions = material.captions
+    wanted = captions[(captions["split"] == split) & captions["image_id"].isin(material.store.index["image_id"])]
+    grouped = wanted.groupby("image_id", sort=True)["caption"].apply(list)
+    if grouped.empty:
+        raise CaptioningError(f"no image to evaluate on: is {split!r} one of {sorted(captions['split'].unique())}?")
+    return dict(zip(grouped.index.tolist(), grouped, strict=True))
 
 
 def _summarise(
-    split: str,
-    predictions: pd.DataFrame,
-    references: References,
-    scores: Scores,
-    images: pd.DataFrame,
+    split: str, predictions: pd.DataFrame, references: References, scores: Scores, material: Material
 ) -> Summary:
     # Every caption goes to the next image: a captioner that looks at the image loses nearly all of its score.
     shuffled = dict(zip(predictions["image_id"], np.roll(predictions["caption"], 1), strict=True))
-    chance = score_captions(shuffled, references, scores.tokenizer, meteor=False).metrics["cider"]
-    names = dict(zip(images["image_id"], images["file_name"], strict=True))
+    chance = score_captions(shuffled, references, scores.tokenizer, java_scores=False).metrics["cider"]
+    names = dict(zip(material.images["image_id"], material.images["file_name"], strict=True))
     spread = predictions.iloc[:: max(1, len(predictions) // EXAMPLES)].head(EXAMPLES)
     examples = [(Path(names[i]).name, text) for i, text in zip(spread["image_id"], spread["caption"], strict=True)]
-    words = describe_captions([caption.split() for caption in predictions["caption"]])
-    metrics = scores.metrics | {"cider_shuffled": chance} | words
-    return Summary(split, len(predictions), metrics, scores.tokenizer, tuple(examples))
+    words = [caption.split() for caption in predictions["caption"]]
+    learnt = set(material.captions.loc[material.captions["split"] == material.train_split, "tokens"])
+    measures = {
+        "cider_shuffled": chance,
+        **describe_captions(words),
+        "novel": float((~predictions["caption"].isin(learnt)).mean()),
+        "length": float(np.mean([len(caption) for caption in words])),
+    }
+    return Summary(
+        split=split,
+        images=len(predictions),
+        data=hashlib.sha256(json.dumps(sorted(references.items())).encode()).hexdigest()[:16],
+        metrics=scores.metrics | measures,
+        intervals={name: (found.low, found.high) for name, found in intervals(scores).items()},
+        tokenizer=scores.tokenizer,
+        examples=tuple(examples),
+    )
 
 
-def _extremes(
-    predictions: pd.DataFrame, references: References, material: Material, count: int
-) -> tuple[list[GalleryItem], list[GalleryItem]]:
-    """The `count` best captioned photographs and the worst."""
-    ranked = predictions.sort_values(["cider", "logprob"], ascending=False)
-    # Of a handful of images none is shown as both well and poorly captioned.
-    count = min(count, max(1, len(ranked) // 2))
-    images = material.images
-    places = dict(zip(images["image_id"], zip(images["archive"], images["file_name"], strict=True), strict=True))
-    with ExitStack() as stack:
-        opened = {name: stack.enter_context(open_archive(path)) for name, path in material.archives.items()}
+def _plot(
+    captioner: Captioner,
+    material: Material,
+    predictions: pd.DataFrame,
+    captions: Mapping[int, Caption],
+    references: References,
+    history: Sequence[Mapping[str, float]],
+    folder: Path,
+) -> tuple[list[Plot], list[tuple[float, str]]]:
+    """Writes the plots; returns them for the page, with captions of one photograph drawn at different temperatures."""
+    texts = predictions["caption"].tolist()
+    tokens = material.captions.loc[material.captions["image_id"].isin(list(references)), "tokens"].tolist()
+    words = captioner.vocabulary.words
+    # The caption in the middle: neither one that was easy nor one that failed.
+    middle = int(predictions.sort_values("cider")["image_id"].iloc[len(predictions) // 2])
+    embedding = material.store.vectors(np.array([middle]))[:]
+    before, probabilities = _least_sure(captioner, embedding[0], captions[middle])
+    drawn = []
 
-        def items(rows: pd.DataFrame) -> list[GalleryItem]:
-            found = []
-            columns = (rows[name] for name in ("image_id", "caption", "logprob", "cider"))
-            for image_id, caption, logprob, cider in zip(*columns, strict=True):
-                archive, name = places[image_id]
-                photograph, truths = opened[archive].read(name), tuple(references[image_id])
-                found.append(GalleryItem(image_id, photograph, caption, logprob, cider, truths))
-            return found
+    def keep(name: str, lead: str, plot: Callable[..., None], *figures: object) -> None:
+        path = folder / f"{name}.png"
+        plot(*figures, path)
+        drawn.append(Plot(name, lead, path.read_bytes()))
 
-        return items(ranked.head(count)), items(ranked.tail(count)[::-1])
+    if history:
+        keep("loss", "After each epoch, on training captions and on those kept apart.", plots.plot_loss, history)
+        keep("cider", "After each epoch; the decoder of the best one was kept.", plots.plot_cider, history)
+    keep(
+        "scores",
+        "The mean is of images that fare very differently.",
+        plots.plot_scores,
+        predictions["cider"].to_numpy(),
+    )
+    keep("lengths", "Models are fond of one length.", plots.plot_lengths, texts, tokens)
+    keep(
+        "vocabulary",
+        "Rare words are known, and seldom said.",
+        plots.plot_coverage,
+        words[len(SPECIALS) :],
+        texts,
+        tokens,
+    )
+    keep(
+        "temperature",
+        f"The least certain word of “{captions[middle].text}”: low temperatures insist, high ones dare.",
+        plots.plot_temperature,
+        before,
+        words,
+        probabilities,
+    )
+    samples = [
+        (temperature, captioner.caption(embedding, Search("sample", temperature=temperature))[0][0].text)
+        for temperature in plots.TEMPERATURES
+    ]
+    return drawn, samples
+
+
+def _least_sure(captioner: Captioner, embedding: np.ndarray, caption: Caption) -> tuple[str, np.ndarray]:
+    """Where in a caption the most words come into question: what stands before, and the probabilities there."""
+    steps = captioner.next_words(embedding, caption)
+    entropies = -(steps * np.log(np.where(steps > 0, steps, 1))).sum(axis=1)
+    place = int(entropies.argmax())
+    return " ".join(caption.words[:place]), steps[place]

@@ -14,6 +14,9 @@ from components.errors import CaptioningError
 
 logger = logging.getLogger(__name__)
 
+Tokenized = dict[int, list[str]]
+"""Image id → tokenised captions, as the scorers want it."""
+
 JAVA_OPTIONS: Final = ("-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8")
 """Without them Java reads and writes in the locale's encoding, plain ASCII in many containers."""
 

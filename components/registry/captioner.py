@@ -9,15 +9,17 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from components.decoder.caption import MAX_SEED, Caption, Search
 from components.encoder.pixels import read_pixels
-from components.errors import BadImageError, CaptioningError, ConfigurationError
+from components.errors import BadImageError, CaptioningError
 from components.vocabulary.vocabulary import Vocabulary
+from data_contracts.schema import PAD, START, UNK
 
-MODEL_SCHEMA = 3
+MODEL_SCHEMA = 4
 """Version of the package's files and of the SavedModel's functions."""
 
 CODE_FILE = "model.py"
@@ -26,42 +28,10 @@ CAPTIONER_FOLDER = "captioner"
 
 BATCH = 32
 """Photographs encoded at a time."""
-MAX_SEED = 2**31
 IMPOSSIBLE = -1e8
 """Log-probabilities from here down come from the mask of a search, not from a model."""
 DECODE_BATCH = 512
 """Captions searched at a time."""
-
-
-@dataclass(frozen=True)
-class Search:
-    """How a caption is chosen."""
-
-    method: Literal["greedy", "beam", "sample"] = "greedy"
-    beam: int = 5
-    """Hypotheses kept by a beam search."""
-    temperature: float = 1.0
-    """Of sampling: towards 0 the most probable words, above 1 the more surprising ones."""
-    seed: int = 0
-    """Of sampling."""
-
-    def __post_init__(self) -> None:
-        if self.method not in ("greedy", "beam", "sample"):
-            raise ConfigurationError(f"search must be greedy, beam or sample, not {self.method!r}")
-        if self.beam < 1:
-            raise ConfigurationError(f"beam must be 1 or more, not {self.beam}")
-        if not self.temperature > 0:
-            raise ConfigurationError(f"temperature must be above 0, not {self.temperature}")
-        if not 0 <= self.seed < MAX_SEED:
-            raise ConfigurationError(f"the seed must be at least 0 and below {MAX_SEED}, not {self.seed}")
-
-
-@dataclass(frozen=True)
-class Caption:
-    """A caption and the natural logarithm of its probability."""
-
-    text: str
-    logprob: float
 
 
 class Embeddings(Protocol):
@@ -107,8 +77,9 @@ class Captioner:
                 f"{folder} holds a model of schema {card['schema']}; this code reads {MODEL_SCHEMA}. "
                 "Load it with the model.py that was registered with it"
             )
-        self._vocabulary = Vocabulary.load(folder / "vocabulary.json")
+        self.vocabulary = Vocabulary.load(folder / "vocabulary.json")
         self._model = tf.saved_model.load(str(folder / "saved_model"))
+        self._length = int(card["max_length"]) - 1  # what follows START
         self.encoders = tuple(
             PackagedEncoder(encoder, getattr(self._model, f"embed_{number}"))
             for number, encoder in enumerate(card["encoders"])
@@ -149,22 +120,42 @@ class Captioner:
             own = replace(search, seed=(search.seed + start) % MAX_SEED)
             ids, logprobs = self._search(embeddings[start : start + DECODE_BATCH], own)
             for captions, scores in zip(ids, logprobs, strict=True):
-                texts = [" ".join(self._vocabulary.decode(caption)) for caption in captions]
-                ranked = [Caption(text, float(score)) for text, score in zip(texts, scores, strict=True)]
                 # A beam wider than there are captions is filled up with ones that cannot be.
-                found.append([caption for caption in ranked if caption.logprob > IMPOSSIBLE])
+                possible = scores.sum(axis=-1) > IMPOSSIBLE
+                found.append([self._caption(*one) for one in zip(captions[possible], scores[possible], strict=True)])
         return found
 
-    def _search(self, embeddings: np.ndarray, search: Search) -> tuple[np.ndarray, np.ndarray]:
-        """Ids (images, captions, length) and log-probabilities (images, captions)."""
+    def next_words(self, embedding: np.ndarray, caption: Caption) -> np.ndarray:
+        """How probable each word of the vocabulary is at each step of a caption, its end the last: (steps, words).
+
+        What no caption consists of, such as PAD, has the probability 0.
+        """
         import tensorflow as tf
 
-        inputs = tf.constant(embeddings, tf.float32)
+        steps = [START, *(self.vocabulary.ids.get(word, UNK) for word in caption.words)]
+        padded = np.pad(steps, (0, self._length - len(steps)), constant_values=PAD)
+        logprobs = self._model.next_words(tf.constant(embedding[None], tf.float32), tf.constant(padded[None], tf.int32))
+        probabilities: np.ndarray = np.exp(logprobs.numpy()[0, : len(steps)].astype(np.float64))
+        probabilities[:, [PAD, UNK, START]] = 0
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+        return probabilities
+
+    def _caption(self, ids: np.ndarray, logprobs: np.ndarray) -> Caption:
+        words = self.vocabulary.decode(ids.tolist())
+        return Caption(" ".join(words), tuple(logprobs[: len(words) + 1].tolist()))
+
+    def _search(self, embeddings: np.ndarray, search: Search) -> tuple[np.ndarray, np.ndarray]:
+        """Ids and their log-probabilities, both (images, captions, length)."""
+        import tensorflow as tf
+
+        length = min(search.max_length + 1, self._length) if search.max_length else self._length
+        inputs = tf.constant(embeddings, tf.float32), tf.constant(length)
         if search.method == "beam":
-            ids, logprobs = self._model.beam(inputs, tf.constant(search.beam))
+            ids, logprobs = self._model.beam(*inputs, tf.constant(search.beam))
             return ids.numpy(), logprobs.numpy()
         if search.method == "sample":
-            ids, logprobs = self._model.sample(inputs, tf.constant(search.temperature), tf.constant(search.seed))
+            of_sampling = (search.temperature, search.top_k, search.top_p, search.seed)
+            ids, logprobs = self._model.sample(*inputs, *map(tf.constant, of_sampling))
         else:
-            ids, logprobs = self._model.greedy(inputs)
+            ids, logprobs = self._model.greedy(*inputs)
         return ids.numpy()[:, None], logprobs.numpy()[:, None]

@@ -14,8 +14,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
+from components.decoder.caption import Search
 from components.errors import CaptioningError, ConfigurationError
-from components.registry.captioner import CAPTIONER_FOLDER, CODE_FILE, MODEL_SCHEMA, Captioner, Search
+from components.registry.captioner import CAPTIONER_FOLDER, CODE_FILE, MODEL_SCHEMA, Captioner
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 DIGEST_TAG = "captioning.package"
@@ -30,6 +31,8 @@ class RegisteredModel:
     uri: str
     """`models:/name/version`."""
     aliases: tuple[str, ...]
+    digest: str
+    """Of the package that was registered."""
 
 
 def register(package: Path, digest: str, name: str, run_id: str, metrics: Mapping[str, float]) -> RegisteredModel:
@@ -76,7 +79,8 @@ def describe(uri: str) -> RegisteredModel:
     # An alias is listed with its model; a version fetched by alias does not name them all.
     aliases = client.get_registered_model(name).aliases
     mine = tuple(sorted(alias for alias, v in aliases.items() if str(v) == str(found.version)))
-    return RegisteredModel(name, str(found.version), f"models:/{name}/{found.version}", mine)
+    digest = str(found.tags.get(DIGEST_TAG, ""))
+    return RegisteredModel(name, str(found.version), f"models:/{name}/{found.version}", mine, digest)
 
 
 def load_captioner(uri: str) -> Captioner:
@@ -117,6 +121,8 @@ def _signature() -> ModelSignature:
                 ParamSpec("method", DataType.string, search.method),
                 ParamSpec("beam", DataType.integer, search.beam),
                 ParamSpec("temperature", DataType.double, search.temperature),
+                ParamSpec("top_k", DataType.integer, search.top_k),
+                ParamSpec("top_p", DataType.double, search.top_p),
                 ParamSpec("seed", DataType.integer, search.seed),
             ]
         ),

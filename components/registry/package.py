@@ -1,9 +1,10 @@
 """Everything a captioner needs in one folder: what is evaluated, registered and served.
 
 model.py                 the code, for MLflow's models-from-code
-captioner/saved_model/   encoders and decoding loops as one graph: embed_0 (and so on), greedy, beam, sample
+captioner/saved_model/   encoders and decoding loops as one graph: embed_0 (and so on), greedy, beam, sample, next_words
 captioner/vocabulary.json
 captioner/reference.json what training's embeddings and captions looked like
+captioner/history.json   the decoder's training, epoch by epoch
 captioner/model.json     the encoders' fingerprints and input sizes, longest caption, schema version
 """
 
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from components.decoder import search
+from components.decoder.history import History, write_history
 from components.decoder.model import Decoder
 from components.encoder.pool import EncoderCard
 from components.encoder.registry import Network
@@ -29,6 +31,7 @@ def write_package(
     networks: Sequence[Network],
     encoders: Sequence[EncoderCard],
     reference: Reference,
+    history: History,
     max_length: int,
     folder: Path,
 ) -> int:
@@ -39,6 +42,7 @@ def write_package(
     _export(decoder, networks, encoders, max_length - 1, inner / "saved_model")
     vocabulary.save(inner / "vocabulary.json")
     reference.save(inner / REFERENCE_FILE)
+    write_history(history, inner)
     card = {"schema": MODEL_SCHEMA, "encoders": [asdict(encoder) for encoder in encoders], "max_length": max_length}
     (inner / "model.json").write_text(json.dumps(card, indent=1), encoding="utf-8")
     (folder / CODE_FILE).write_text(bundle("components.registry.served"), encoding="utf-8")
@@ -46,28 +50,34 @@ def write_package(
 
 
 def _export(
-    decoder: Decoder, networks: Sequence[Network], encoders: Sequence[EncoderCard], length: int, folder: Path
+    decoder: Decoder, networks: Sequence[Network], encoders: Sequence[EncoderCard], longest: int, folder: Path
 ) -> None:
     import keras
     import tensorflow as tf
 
-    def sample(embeddings: Any, temperature: Any, seed: Any) -> Any:
+    def sample(embeddings: Any, length: Any, temperature: Any, top_k: Any, top_p: Any, seed: Any) -> Any:
         uniform = tf.random.stateless_uniform([length, tf.shape(embeddings)[0]], tf.stack([seed, 0]))
-        return search.sample(decoder, embeddings, length, temperature, uniform)
+        return search.sample(decoder, embeddings, length, uniform, temperature, top_k, top_p)
+
+    def next_words(embeddings: Any, words: Any) -> Any:
+        return tf.nn.log_softmax(decoder((embeddings, words)))
 
     def embed(network: Network) -> Callable[[Any], Any]:
         return lambda pixels: network(tf.cast(pixels, tf.float32), training=False)
 
     spec = tf.TensorSpec
-    embeddings, scalar = spec([None, sum(encoder.dimension for encoder in encoders)], tf.float32), spec([], tf.int32)
+    embeddings = spec([None, sum(encoder.dimension for encoder in encoders)], tf.float32)
+    number, share = spec([], tf.int32), spec([], tf.float32)
     archive = keras.export.ExportArchive()
     archive.track(decoder)
-    for number, (network, encoder) in enumerate(zip(networks, encoders, strict=True)):
+    for position, (network, encoder) in enumerate(zip(networks, encoders, strict=True)):
         archive.track(network)
         photographs = spec([None, encoder.input_size, encoder.input_size, 3], tf.uint8)
-        archive.add_endpoint(f"embed_{number}", embed(network), [photographs])
-    archive.add_endpoint("greedy", lambda e: search.greedy(decoder, e, length), [embeddings])
-    archive.add_endpoint("beam", lambda e, width: search.beam(decoder, e, length, width), [embeddings, scalar])
-    archive.add_endpoint("sample", sample, [embeddings, spec([], tf.float32), scalar])
-
+        archive.add_endpoint(f"embed_{position}", embed(network), [photographs])
+    archive.add_endpoint("greedy", lambda e, length: search.greedy(decoder, e, length), [embeddings, number])
+    archive.add_endpoint(
+        "beam", lambda e, length, width: search.beam(decoder, e, length, width), [embeddings, number, number]
+    )
+    archive.add_endpoint("sample", sample, [embeddings, number, share, number, share, number])
+    archive.add_endpoint("next_words", next_words, [embeddings, spec([None, longest], tf.int32)])
     archive.write_out(str(folder), verbose=False)

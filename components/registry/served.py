@@ -10,7 +10,8 @@ from typing import Any
 import mlflow
 import pandas as pd
 
-from components.registry.captioner import Captioner, Search
+from components.decoder.caption import Search
+from components.registry.captioner import Captioner
 
 
 class CaptionerModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]

@@ -87,6 +87,14 @@ def log_text(run_id: str, text: str, name: str) -> None:
     MlflowClient().log_text(run_id, text, name)
 
 
+def page_of(run_id: str, file: str) -> str:
+    """Where people can look at a file of the run: MLflow's page when it is a server, else the file itself."""
+    address, run = mlflow.get_tracking_uri(), MlflowClient().get_run(run_id).info
+    if address.startswith("http"):
+        return f"{address.rstrip('/')}/#/experiments/{run.experiment_id}/runs/{run_id}/artifacts/{file}"
+    return f"{run.artifact_uri}/{file}"
+
+
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """`{"a": {"b": 1}}` → `{"a.b": 1}`."""
     flat: dict[str, Any] = {}

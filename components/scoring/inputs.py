@@ -24,7 +24,7 @@ def list_images(images: Path) -> list[str]:
     Raises `ConfigurationError` when there is nothing of the kind at `images`.
     """
     if not images.exists():
-        raise ConfigurationError(f"there is no {images}. --images takes a folder, a zip or a Parquet file")
+        raise ConfigurationError(f"there is no {images}. Give a folder, a zip or a Parquet file")
     if images.suffix == ".parquet":
         return _listed_paths(images)
     if images.is_file() and images.suffix.lower() != ".zip":

@@ -10,20 +10,18 @@ import numpy as np
 import pandas as pd
 
 from components.artifacts import write_atomic
-from components.encoder.extract import Engine, embed_shards, plan_shards
-from components.encoder.pool import EmbeddingPool, EncoderCard, Found, JoinedVectors
+from components.decoder.caption import Search
+from components.encoder.pool import JoinedVectors
 from components.encoder.store import reasons_of
 from components.errors import ConfigurationError
-from components.registry.captioner import BATCH, Captioner, PackagedEncoder, Search
+from components.registry.captioner import Captioner
 from components.registry.reference import REFERENCE_FILE, Reference
+from components.scoring.embed import fill_pools
 from components.scoring.inputs import archives_of, read_inputs, uri_of
 from data_contracts.schema import PREDICTIONS
 
 PREDICTIONS_FILE = "predictions.parquet"
 DRIFT_FILE = "drift.parquet"
-
-SHARD = 1024
-"""Images a shard of new embeddings: what a killed run loses at most."""
 
 
 def caption_images(
@@ -34,7 +32,8 @@ def caption_images(
     `pools` holds the pool of each encoder: what is in it is not embedded again, what is not is put there.
     """
     photographs = read_inputs(images, names)
-    known = [_embed(photographs, images, encoder, pools) for encoder in captioner.encoders]
+    filled = fill_pools(captioner, photographs, archives_of(images), pools)
+    known = [(pool, pool.find(photographs["digest"].tolist())) for pool in filled]
     good = pd.Series(True, index=photographs.index)
     for _, found in known:
         good &= photographs["digest"].isin(found.places.keys())
@@ -59,16 +58,6 @@ def caption_images(
     table.loc[~good, "error"] = reasons_of(photographs[~good], [found for _, found in known])
     drift = Reference.load(captioner.folder / REFERENCE_FILE).compare(vectors, table.loc[good, "caption"])
     return table.astype(PREDICTIONS)[list(PREDICTIONS)], drift
-
-
-def _embed(
-    photographs: pd.DataFrame, images: Path, encoder: PackagedEncoder, pools: Path
-) -> tuple[EmbeddingPool, Found]:
-    """Puts what the encoder's pool lacks of these photographs there. Returns the pool, and what it knows of them."""
-    pool, digests = EmbeddingPool.of(pools, EncoderCard(**encoder.card)), photographs["digest"].tolist()
-    shards = plan_shards(photographs, pool.find(digests), SHARD)
-    embed_shards(shards, archives_of(images), Engine(encoder.read, encoder.embed, BATCH), pool)
-    return pool, pool.find(digests)
 
 
 def prepare_folder(folder: Path) -> None:

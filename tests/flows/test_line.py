@@ -13,6 +13,9 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+from mlflow import MlflowClient
+
+pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")  # its own imports warn, and its use of SQLAlchemy 2.1
 
 SMALL = [
     *("--set", "dataset.scenes.images={train=96, dev=24}", "--set", "vocabulary.min_count=2"),
@@ -61,13 +64,21 @@ def photos(home: Path, trained: dict) -> Path:
 def test_training_ends_with_a_registered_model_and_its_report(home: Path, trained: dict) -> None:
     assert trained["model_uri"] == "models:/captioner/1"
     assert trained["metrics"]["cider"] > 2 * trained["metrics"]["cider_shuffled"]
-    assert Path(trained["report"]).read_text(encoding="utf-8").count("<article") == 24
+    assert Path(trained["report"]).read_text(encoding="utf-8").count("<article") == 36
     assert not any(stage["reused"] for stage in trained["stages"])
     history = sqlite3.connect(home / "prefect" / "prefect.db")
     states = history.execute("select state_type, count(*) from task_run group by 1").fetchall()
-    assert states == [("COMPLETED", 15)]  # none lost
+    assert states == [("COMPLETED", 16)]  # none lost
     reports = history.execute("select count(*) from artifact where key like 'contract-%'").fetchone()
     assert reports == (6,)
+    ((link,),) = history.execute("select data from artifact where type = 'markdown' and key = 'gallery'").fetchall()
+    assert "gallery.html" in link
+    client = MlflowClient(f"sqlite:///{home}/mlflow.db")
+    kept = {Path(file.path).name for file in client.list_artifacts(trained["run_id"], "evaluation")}
+    plots = {f"{name}.png" for name in ("loss", "cider", "scores", "lengths", "vocabulary", "temperature")}
+    assert {"gallery.html", "summary.json", "predictions.parquet", *plots} <= kept
+    scores = client.get_run(trained["run_id"]).data.metrics
+    assert scores["cider_low"] < scores["cider"] == trained["metrics"]["cider"] < scores["cider_high"]
 
 
 def test_second_run_reuses_every_stage_and_the_registered_version(home: Path, trained: dict) -> None:
@@ -119,24 +130,18 @@ def test_copies_of_one_picture_are_embedded_once_and_scored_with_a_warning(home:
 
 def test_captions_of_single_photographs(home: Path, photos: Path) -> None:
     good, bad = photos / "cut.jpg", sorted(photos.glob("0*.jpg"))[0]
-    done = captioning(home, "caption", str(good), str(bad), "--top", "3", "--json")
+    done = captioning(home, "caption", str(good), str(bad), "--top", "5", "--json")
     assert done.returncode == 4, done.stderr
     broken, fine = json.loads(done.stdout)["photos"]
     assert broken["captions"] == []
     assert "decoded" in broken["error"]
-    assert len({caption["caption"] for caption in fine["captions"]}) == 3
-    drawn = [
-        captioning(home, "caption", str(bad), "--temperature", "1.2", "--seed", "5", "--json").stdout for _ in range(2)
-    ]
+    assert len({caption["caption"] for caption in fine["captions"]}) == 5
+    for caption in fine["captions"]:
+        assert [entry["word"] for entry in caption["words"]] == [*caption["caption"].split(), "<end>"]
+        assert sum(entry["logprob"] for entry in caption["words"]) == pytest.approx(caption["logprob"])
+    bold = ("--temperature", "1.2", "--top-k", "20", "--top-p", "0.95", "--seed", "5")
+    drawn = [captioning(home, "caption", str(bad), *bold, "--json").stdout for _ in range(2)]
     assert drawn[0] == drawn[1] != ""
-
-
-def test_evaluating_the_champion_gives_the_scores_it_was_registered_with(home: Path, trained: dict) -> None:
-    done = captioning(home, "evaluate", "--profile", "demo", *SMALL, "--split", "dev", "--json")
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
-    assert result["model_uri"] == trained["model_uri"]
-    assert result["metrics"] == pytest.approx(trained["metrics"], abs=1e-6)
 
 
 def test_a_broken_contract_stops_the_flow_before_the_embeddings(tmp_path: Path) -> None:
@@ -159,6 +164,38 @@ def test_a_killed_training_goes_on_from_its_last_epoch(home: Path, trained: dict
     assert resumed.returncode == 0, resumed.stderr
     assert "resuming after epoch 2" in resumed.stderr
     assert "epoch 1/4" not in resumed.stderr
+
+
+def test_the_champion_is_judged_again_and_against_another(home: Path, photos: Path, trained: dict) -> None:
+    changes = (*SMALL, "--set", f"evaluation.pictures={photos}")
+    done = captioning(
+        home, "evaluate", "--profile", "demo", *changes, "--split", "dev", "--against", "models:/captioner/2", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["model_uri"] == trained["model_uri"]
+    assert result["metrics"] == pytest.approx(trained["metrics"], abs=1e-6)
+    differences = {found["metric"]: found for found in result["differences"]}
+    assert {"cider", "rouge_l", "bleu4"} <= set(differences)
+    assert differences["cider"]["first"] == pytest.approx(trained["metrics"]["cider"], abs=1e-6)
+    for found in differences.values():
+        assert found["low"] <= found["first"] - found["second"] <= found["high"]
+        assert found["verdict"] in ("better", "worse", "tie")
+    page = Path(result["report"]).read_text(encoding="utf-8")
+    assert "Your own pictures" in page
+    assert page.count("<article") == 36 + 4
+    assert "cut.jpg is not in the gallery" in done.stderr
+    client = MlflowClient(f"sqlite:///{home}/mlflow.db")
+    kept = {Path(file.path).name for file in client.list_artifacts(result["run_id"], "evaluation")}
+    assert {"gallery.html", "comparison.json"} <= kept
+
+
+def test_a_wrong_place_for_own_pictures_is_told_before_the_work(home: Path, trained: dict) -> None:
+    nowhere = ("--set", "evaluation.pictures=nowhere")
+    done = captioning(home, "evaluate", "--profile", "demo", *SMALL, *nowhere, "--split", "dev")
+    assert done.returncode == 2
+    assert "there is no nowhere" in done.stderr
+    assert "dataset:" not in done.stderr.split("evaluation:")[-1]
 
 
 def test_ctrl_c_ends_an_extraction_at_once_and_leaves_no_server(tmp_path: Path) -> None:

@@ -88,7 +88,8 @@ def test_word_by_word_equals_the_whole_caption(
     decoder, embeddings, words = random_decoder(4, **options), random_embeddings(5, 10), words_of(6, 10)
     state, steps = decoder.first_state(embeddings), []
     for column in words.T:
-        logits, state = decoder.step(column, state)
+        outputs, state = decoder.step(column, state)
+        logits = outputs @ decoder.table + decoder.logit_bias
         steps.append(np.asarray(logits))
     whole = np.asarray(decoder((embeddings, words)))
     np.testing.assert_allclose(np.stack(steps, axis=1), whole, atol=1e-5)

@@ -34,11 +34,12 @@ def next_logprobs(decoder: Decoder, embedding: np.ndarray, begun: list[tuple[int
     return np.asarray(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
 
 
-def logprob_of(decoder: Decoder, embedding: np.ndarray, ids: np.ndarray) -> float:
-    """The teacher-forced log-probability of a caption that ends."""
+def logprobs_of(decoder: Decoder, embedding: np.ndarray, ids: np.ndarray) -> list[float]:
+    """The teacher-forced log-probability of each word of a caption that ends; 0 behind its end."""
     words = ids.tolist()[: ids.tolist().index(END) + 1]
     steps = [next_logprobs(decoder, embedding, [tuple(words[:now])], len(ids))[0] for now in range(len(words))]
-    return float(sum(logprobs[word] for logprobs, word in zip(steps, words, strict=True)))
+    found = [float(logprobs[word]) for logprobs, word in zip(steps, words, strict=True)]
+    return found + [0.0] * (len(ids) - len(found))
 
 
 def rank(hypothesis: Hypothesis) -> float:
@@ -92,7 +93,9 @@ def test_beam_equals_the_reference(
     for row, embedding in enumerate(embeddings):
         expected = reference_beam(decoder, embedding, length, width)
         assert np.asarray(ids)[row].tolist() == [padded(caption, length) for caption, _ in expected]
-        np.testing.assert_allclose(np.asarray(logprobs)[row], [score for _, score in expected], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(
+            np.sum(logprobs, axis=-1)[row], [score for _, score in expected], rtol=1e-4, atol=1e-4
+        )
 
 
 @given(seed=seeds)
@@ -141,16 +144,17 @@ def test_every_caption_is_words_then_end_then_padding_with_its_teacher_forced_pr
         ids, logprobs = (np.asarray(part) for part in greedy(decoder, embeddings, length))
     else:
         ids, logprobs = (
-            np.asarray(part) for part in sample(decoder, embeddings, length, 2.0, uniform(seed, length, 3))
+            np.asarray(part) for part in sample(decoder, embeddings, length, uniform(seed, length, 3), 2.0)
         )
     assert ids.shape == (3, length)
     assert ids.dtype == np.int32
-    for embedding, caption, logprob in zip(embeddings, ids, logprobs, strict=True):
+    assert logprobs.shape == ids.shape
+    for embedding, caption, by_word in zip(embeddings, ids, logprobs, strict=True):
         end = caption.tolist().index(END)
         assert end >= 1
         assert set(caption[:end].tolist()) <= set(range(4, WORDS))
         assert set(caption[end + 1 :].tolist()) <= {PAD}
-        assert logprob == pytest.approx(logprob_of(decoder, embedding, caption), rel=1e-4, abs=1e-4)
+        np.testing.assert_allclose(by_word, logprobs_of(decoder, embedding, caption), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("end_bias", "words"), [(1000.0, 1), (-1000.0, 6)])
@@ -161,7 +165,7 @@ def test_captions_end_however_likely_end_is(
     ends = np.full(4, words)
     for ids, logprobs in (
         greedy(decoder, embeddings, 7),
-        sample(decoder, embeddings, 7, 1.0, uniform(0, 7, 4)),
+        sample(decoder, embeddings, 7, uniform(0, 7, 4)),
         beam(decoder, embeddings, 7, 1),
     ):
         np.testing.assert_array_equal(np.argmax(np.asarray(ids).reshape(4, 7) == END, axis=1), ends)
@@ -177,7 +181,7 @@ def test_a_batch_is_captioned_as_its_images_are_alone(
     for search in (
         lambda rows: greedy(decoder, embeddings[rows], 6),
         lambda rows: beam(decoder, embeddings[rows], 6, 3),
-        lambda rows: sample(decoder, embeddings[rows], 6, 1.0, drawn[:, rows]),
+        lambda rows: sample(decoder, embeddings[rows], 6, drawn[:, rows]),
     ):
         ids, logprobs = search(slice(None))
         for row in range(7):
@@ -192,26 +196,26 @@ def test_a_beam_is_distinct_captions_best_first(
     random_decoder: Callable[..., Decoder], random_embeddings: Embeddings, seed: int, length: int
 ) -> None:
     ids, logprobs = (np.asarray(p) for p in beam(random_decoder(seed), random_embeddings(seed, 3), length, 4))
-    normalised = logprobs / (ids != PAD).sum(axis=-1) ** LENGTH_PENALTY
+    normalised = logprobs.sum(axis=-1) / (ids != PAD).sum(axis=-1) ** LENGTH_PENALTY
     assert (np.diff(normalised, axis=1) <= 1e-6).all()
     assert all(len({tuple(caption) for caption in captions.tolist()}) == 4 for captions in ids)
 
 
 def test_no_images_give_no_captions(random_decoder: Callable[..., Decoder], random_embeddings: Embeddings) -> None:
     assert greedy(random_decoder(0), random_embeddings(0, 0), 5)[0].shape == (0, 5)
-    assert sample(random_decoder(0), random_embeddings(0, 0), 5, 1.0, uniform(0, 5, 0))[0].shape == (0, 5)
+    assert sample(random_decoder(0), random_embeddings(0, 0), 5, uniform(0, 5, 0))[0].shape == (0, 5)
     assert beam(random_decoder(0), random_embeddings(0, 0), 5, 3)[0].shape == (0, 3, 5)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-@pytest.mark.parametrize("words", [5, 7, 8, 9, 10, 16, 23])
+@pytest.mark.parametrize("words", [5, 8, 23, 64, 65, 150])
 def test_words_are_drawn_from_the_softmax_at_a_temperature(
     random_decoder: Callable[..., Decoder], random_embeddings: Embeddings, words: int, temperature: float
 ) -> None:
     decoder, embedding, draws = random_decoder(17, words=words), random_embeddings(17, 1), 2000
     drawn = np.full((3, draws), 0.5, np.float32)
     drawn[0] = grid(draws)
-    ids, _ = sample(decoder, np.repeat(embedding, draws, axis=0), 3, temperature, drawn)
+    ids, _ = sample(decoder, np.repeat(embedding, draws, axis=0), 3, drawn, temperature)
     first = np.asarray(ids)[:, 0]
     expected = np.exp(next_logprobs(decoder, embedding[0], [()], 3)[0] / temperature)
     expected /= expected.sum()
@@ -225,13 +229,13 @@ def test_the_second_word_is_drawn_given_the_first(
     decoder, embedding, draws = random_decoder(18), random_embeddings(18, 1), 2000
     drawn = np.full((3, draws), 0.5, np.float32)
     drawn[1] = grid(draws)
-    ids, _ = (np.asarray(part) for part in sample(decoder, np.repeat(embedding, draws, axis=0), 3, 1.0, drawn))
+    ids, _ = (np.asarray(part) for part in sample(decoder, np.repeat(embedding, draws, axis=0), 3, drawn))
     (first,) = set(ids[:, 0].tolist())
     expected = np.exp(next_logprobs(decoder, embedding[0], [(first,)], 3)[0])
     np.testing.assert_allclose(np.bincount(ids[:, 1], minlength=WORDS) / draws, expected, atol=1.01 / draws)
 
 
-@given(seed=seeds, words=st.integers(5, 30), extreme=st.sampled_from([0.0, 1 - 2**-24]), end_bias=biases)
+@given(seed=seeds, words=st.integers(5, 140), extreme=st.sampled_from([0.0, 1 - 2**-24]), end_bias=biases)
 @few
 def test_the_lowest_and_the_highest_number_draw_words_too(
     random_decoder: Callable[..., Decoder],
@@ -243,7 +247,7 @@ def test_the_lowest_and_the_highest_number_draw_words_too(
 ) -> None:
     decoder = random_decoder(seed, words=words, end_bias=end_bias)
     drawn = np.full((4, 3), extreme, np.float32)
-    for caption in np.asarray(sample(decoder, random_embeddings(seed, 3), 4, 1.0, drawn)[0]).tolist():
+    for caption in np.asarray(sample(decoder, random_embeddings(seed, 3), 4, drawn)[0]).tolist():
         end = caption.index(END)
         assert end >= 1
         assert all(4 <= word < words for word in caption[:end])
@@ -261,7 +265,7 @@ def test_no_number_draws_a_word_of_no_probability(
         # All numbers around the end of the first twenty words.
         end = np.float32(probabilities[:20].sum())
         drawn = np.tile(end + np.arange(-200, 200) * np.spacing(end), (3, 1)).astype(np.float32)
-        ids = np.asarray(sample(decoder, random_embeddings(0, 400), 3, 1.0, drawn)[0])
+        ids = np.asarray(sample(decoder, random_embeddings(0, 400), 3, drawn)[0])
         impossible += int((ids[:, 0] < 4).sum())
     assert impossible == 0
 
@@ -270,7 +274,7 @@ def test_no_number_draws_a_word_of_no_probability(
 def test_no_temperature_lets_a_special_through(
     random_decoder: Callable[..., Decoder], random_embeddings: Embeddings, temperature: float
 ) -> None:
-    ids, _ = sample(random_decoder(1), random_embeddings(1, 500), 5, temperature, uniform(1, 5, 500))
+    ids, _ = sample(random_decoder(1), random_embeddings(1, 500), 5, uniform(1, 5, 500), temperature)
     assert not np.isin(ids, [UNK, START]).any()
     assert (np.asarray(ids)[:, 0] >= 4).all()
     assert (np.asarray(ids) == END).any(axis=1).all()
@@ -280,7 +284,7 @@ def test_a_temperature_near_zero_is_greedy(
     random_decoder: Callable[..., Decoder], random_embeddings: Embeddings
 ) -> None:
     decoder, embeddings = random_decoder(8), random_embeddings(8, 20)
-    ids, logprobs = sample(decoder, embeddings, 6, 1e-6, uniform(0, 6, 20))
+    ids, logprobs = sample(decoder, embeddings, 6, uniform(0, 6, 20), 1e-6)
     expected, expected_logprobs = greedy(decoder, embeddings, 6)
     np.testing.assert_array_equal(ids, expected)
     np.testing.assert_allclose(logprobs, expected_logprobs, rtol=1e-6)
@@ -288,6 +292,69 @@ def test_a_temperature_near_zero_is_greedy(
 
 def test_the_numbers_decide_the_sample(random_decoder: Callable[..., Decoder], random_embeddings: Embeddings) -> None:
     decoder, embeddings = random_decoder(9), random_embeddings(9, 30)
-    first, same, other = (np.asarray(sample(decoder, embeddings, 6, 2.0, uniform(s, 6, 30))[0]) for s in (1, 1, 2))
+    first, same, other = (np.asarray(sample(decoder, embeddings, 6, uniform(s, 6, 30), 2.0)[0]) for s in (1, 1, 2))
     np.testing.assert_array_equal(first, same)
     assert not np.array_equal(first, other)
+
+
+@given(
+    seed=seeds,
+    length=lengths,
+    temperature=st.sampled_from([0.5, 1.0, 2.0]),
+    top_k=st.sampled_from([0, 1, 2, 3, 99]),
+    top_p=st.sampled_from([0.3, 0.8, 1.0]),
+    end_bias=biases,
+)
+@settings(few, max_examples=30)
+def test_a_limited_sample_equals_the_reference(
+    random_decoder: Callable[..., Decoder],
+    random_embeddings: Embeddings,
+    seed: int,
+    length: int,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    end_bias: float,
+) -> None:
+    decoder, embeddings = random_decoder(seed, end_bias=end_bias), random_embeddings(seed, 4)
+    drawn = uniform(seed, length, 4)
+    ids = np.asarray(sample(decoder, embeddings, length, drawn, temperature, top_k, top_p)[0])
+    for embedding, numbers, caption in zip(embeddings, drawn.T, ids.tolist(), strict=True):
+        expected: list[int] = []
+        while not expected or expected[-1] != END:
+            logprobs = next_logprobs(decoder, embedding, [tuple(expected)], length)[0] / temperature
+            chances = np.exp(logprobs - np.logaddexp.reduce(logprobs))
+            expected.append(reference_draw(chances, numbers[len(expected)], top_k, top_p))
+        assert caption == padded(tuple(expected), length)
+
+
+def reference_draw(chances: np.ndarray, number: float, top_k: int, top_p: float) -> int:
+    limited = top_k > 0 or top_p < 1
+    order = np.argsort(-chances, kind="stable")[: top_k or None] if limited else np.arange(len(chances))
+    before = np.cumsum(chances[order]) - chances[order]
+    kept = np.where(before < top_p * chances[order].sum(), chances[order], 0)
+    return int(order[np.searchsorted(np.cumsum(kept), number * kept.sum(), side="right")])
+
+
+def test_ties_are_broken_by_the_words_and_then_by_the_hypotheses_order(
+    random_decoder: Callable[..., Decoder], random_embeddings: Embeddings
+) -> None:
+    decoder = random_decoder(0)
+    decoder.logit_kernel.assign(np.zeros((3, WORDS)))
+    decoder.logit_bias.assign([0, 0, 0, -50, 0, 0, 0, 0])  # four words, all alike; END only when it must
+    ids, logprobs = (np.asarray(part) for part in greedy(decoder, random_embeddings(0, 2), 4))
+    assert ids.tolist() == [[4, 4, 4, END]] * 2
+    np.testing.assert_allclose(np.exp(logprobs), [[0.25, 0.25, 0.25, 1]] * 2, rtol=1e-5)
+    ids, _ = beam(decoder, random_embeddings(0, 2), 4, 3)
+    assert np.asarray(ids).tolist() == [[[4, 4, 4, END], [4, 4, 5, END], [4, 4, 6, END]]] * 2
+
+
+def test_a_beam_wider_than_the_vocabulary_is_filled_up_with_the_impossible(
+    random_decoder: Callable[..., Decoder], random_embeddings: Embeddings
+) -> None:
+    ids, logprobs = (np.asarray(part) for part in beam(random_decoder(2), random_embeddings(2, 2), 2, 200))
+    possible = logprobs.sum(axis=-1) > -1e8
+    assert possible.sum(axis=1).tolist() == [4, 4]
+    assert possible[:, :4].all()
+    assert ids.max() < WORDS
+    np.testing.assert_allclose(np.exp(logprobs.sum(axis=-1))[:, :4].sum(axis=1), 1, rtol=1e-5)

@@ -21,6 +21,7 @@ CARD = EncoderCard("toy", "0123456789abcdef", 5, 8, "notebook", "float32")
 SMALL = EncoderCard("small", "aaaaaaaaaaaaaaaa", 3, 8, "notebook", "float32")
 LARGE = EncoderCard("large", "bbbbbbbbbbbbbbbb", 2, 12, "antialias", "float32")
 MAX_LENGTH = 7
+HISTORY = [{"phase": 1.0, "epoch": 1.0, "loss": 2.0, "val_loss": 1.5, "val_cider": 0.25}]
 
 
 def network_of(card: EncoderCard) -> Any:
@@ -67,7 +68,7 @@ def written(decoder: Decoder, cards: list[EncoderCard], max_length: int, folder:
     vocabulary = Vocabulary.build([["a", "red", "kite", "dog"]], min_count=1)
     reference = Reference([0.5] * 5, [1.0] * 5, 2.0, 4.0)
     networks = [network_of(card) for card in cards]
-    files = write_package(decoder, vocabulary, networks, cards, reference, max_length, folder)
+    files = write_package(decoder, vocabulary, networks, cards, reference, HISTORY, max_length, folder)
     assert files == sum(path.is_file() for path in folder.rglob("*"))
     return folder
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from components.decoder.caption import Search
 from components.registry.bundle import OURS, bundle
-from components.registry.captioner import Captioner, Search
+from components.registry.captioner import Captioner
 
 ALONE = """
 import json, runpy, sys

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from components.decoder import search as graph
+from components.decoder.caption import Caption, Search
 from components.decoder.model import Decoder
 from components.encoder.pixels import read_pixels
 from components.errors import BadImageError, CaptioningError
 from components.registry import captioner as module
-from components.registry.captioner import Caption, Captioner, Search
+from components.registry.captioner import Captioner
 from components.vocabulary.vocabulary import Vocabulary
+from data_contracts.schema import END, PAD, START, UNK
 
 Photograph = Callable[[int], bytes]
 
@@ -120,7 +122,32 @@ def test_captions_are_the_decoders_words(
     found = captioner.caption(embeddings, Search())
     assert [len(ranked) for ranked in found] == [1] * 12
     assert [ranked[0].text for ranked in found] == [" ".join(vocabulary.decode(row)) for row in np.asarray(ids)]
-    np.testing.assert_allclose([ranked[0].logprob for ranked in found], np.asarray(logprobs), rtol=1e-5)
+    for (best,), row, scores in zip(found, np.asarray(ids), np.asarray(logprobs), strict=True):
+        assert best.words == vocabulary.decode(row)
+        np.testing.assert_allclose(best.logprobs, scores[: len(best.words) + 1], rtol=1e-5, atol=1e-6)
+        assert best.logprob == pytest.approx(scores.sum(), rel=1e-5)
+
+
+def test_words_are_as_probable_as_the_caption_says(captioner: Captioner, embeddings: np.ndarray) -> None:
+    for embedding, (best,) in zip(embeddings, captioner.caption(embeddings, Search()), strict=True):
+        steps = captioner.next_words(embedding, best)
+        assert steps.shape == (len(best.words) + 1, 8)
+        np.testing.assert_allclose(steps.sum(axis=1), 1)
+        assert not steps[:, [PAD, UNK, START]].any()
+        ids = [captioner.vocabulary.ids[word] for word in best.words]
+        # The first word cannot be END in a search, nor the last anything else.
+        found = steps[np.arange(len(ids)), ids] / np.where(np.arange(len(ids)) == 0, 1 - steps[0, END], 1)
+        np.testing.assert_allclose(found, np.exp(best.logprobs[:-1]), rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["greedy", "beam", "sample"])
+def test_no_caption_is_longer_than_asked(captioner: Captioner, embeddings: np.ndarray, method: str) -> None:
+    def longest(max_length: int) -> int:
+        found = captioner.caption(embeddings, Search(method, max_length=max_length))  # type: ignore[arg-type]
+        return max(len(caption.words) for ranked in found for caption in ranked)
+
+    assert [longest(words) for words in (1, 2, 5, 6, 100)] == [1, 2, 5, 5, 5] or longest(5) < 5
+    assert longest(0) == longest(100)
 
 
 def test_a_beam_gives_distinct_captions_best_first_and_greedys_when_it_is_one_wide(
@@ -148,8 +175,10 @@ def test_a_seed_and_a_temperature_decide_a_sample(captioner: Captioner, embeddin
         return captioner.caption(embeddings, Search("sample", temperature=temperature, seed=seed))
 
     assert sampled(1.0, 4) == sampled(1.0, 4) != sampled(1.0, 5)
-    greedy = captioner.caption(embeddings, Search())
-    assert [ranked[0].text for ranked in sampled(1e-6, 4)] == [ranked[0].text for ranked in greedy]
+    greedy = [ranked[0].text for ranked in captioner.caption(embeddings, Search())]
+    for limited in ({"temperature": 1e-6}, {"top_k": 1}, {"top_p": 1e-6}):
+        found = captioner.caption(embeddings, Search("sample", seed=4, **limited))  # type: ignore[arg-type]
+        assert [ranked[0].text for ranked in found] == greedy
 
 
 @pytest.mark.parametrize("method", ["greedy", "beam"])
@@ -188,7 +217,7 @@ def test_a_model_of_another_schema_is_refused(package: Path, tmp_path: Path) -> 
     shutil.copytree(package / "captioner", tmp_path / "captioner")
     card = json.loads((tmp_path / "captioner" / "model.json").read_text(encoding="utf-8"))
     (tmp_path / "captioner" / "model.json").write_text(json.dumps(card | {"schema": 99}), encoding="utf-8")
-    with pytest.raises(CaptioningError, match=r"schema 99; this code reads 3.*with the model\.py"):
+    with pytest.raises(CaptioningError, match=r"schema 99; this code reads 4.*with the model\.py"):
         Captioner(tmp_path / "captioner")
 
 
@@ -199,6 +228,11 @@ def test_a_model_of_another_schema_is_refused(package: Path, tmp_path: Path) -> 
         ({"beam": 0}, "1 or more"),
         ({"temperature": 0.0}, "above 0"),
         ({"temperature": math.nan}, "above 0"),
+        ({"top_k": -1}, "1 or more, or 0"),
+        ({"top_p": 0.0}, "above 0 and at most 1"),
+        ({"top_p": math.nan}, "above 0 and at most 1"),
+        ({"max_length": -1}, "1 or more, or 0"),
+        ({"seed": -1}, "at least 0"),
     ],
 )
 def test_a_search_that_makes_no_sense_is_refused(wrong: dict[str, object], message: str) -> None:

@@ -5,8 +5,9 @@ import mlflow
 import numpy as np
 import pytest
 
+from components.decoder.caption import Search
 from components.errors import CaptioningError, ConfigurationError
-from components.registry.captioner import Captioner, Search
+from components.registry.captioner import Captioner
 from components.registry.models import RegisteredModel, describe, load_captioner, register
 from components.registry.tracking import tracked_run
 
@@ -29,12 +30,14 @@ def register_another(package: Path, digest: str) -> RegisteredModel:
 
 
 def test_the_first_version_is_champion_and_challenger(registered: RegisteredModel) -> None:
-    assert registered == RegisteredModel("captioner", "1", "models:/captioner/1", ("challenger", "champion"))
+    assert registered == RegisteredModel(
+        "captioner", "1", "models:/captioner/1", ("challenger", "champion"), "digest-1"
+    )
 
 
 def test_the_second_version_challenges(registered: RegisteredModel, package: Path) -> None:
     assert register_another(package, "digest-2") == RegisteredModel(
-        "captioner", "2", "models:/captioner/2", ("challenger",)
+        "captioner", "2", "models:/captioner/2", ("challenger",), "digest-2"
     )
     assert describe("models:/captioner/1").aliases == ("champion",)
 

@@ -8,7 +8,8 @@ import mlflow
 import pandas as pd
 import pytest
 
-from components.registry.captioner import Captioner, Search
+from components.decoder.caption import Search
+from components.registry.captioner import Captioner
 from components.registry.models import register
 from components.registry.tracking import connect, tracked_run
 

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from components.decoder.caption import Caption, Search
 from components.encoder.pool import EncoderCard
-from components.registry.captioner import Caption, Captioner, Embeddings, PackagedEncoder, Search
+from components.registry.captioner import Captioner, Embeddings, PackagedEncoder
 from components.registry.reference import Reference
-from components.scoring import score
+from components.scoring import embed
 from components.scoring.inputs import list_images
 from components.scoring.score import caption_images, read_predictions, write_predictions
 from data_contracts.schema import DRIFT, PREDICTIONS
@@ -61,9 +62,9 @@ class Colours(Captioner):
         return [sum(encoder.seen) for encoder in self.encoders if isinstance(encoder, Eye)]
 
     def caption(self, embeddings: Embeddings, search: Search) -> list[list[Caption]]:
-        worse = Caption(f"not by {search.method}", -9.0)
+        worse = Caption(f"not by {search.method}", (-9.0,))
         return [
-            [Caption(" ".join(f"{number:.1f}" for number in colour), -float(colour.mean())), worse]
+            [Caption(" ".join(f"{number:.1f}" for number in colour), (-float(colour.mean()),)), worse]
             for colour in embeddings[0 : len(embeddings)]
         ]
 
@@ -106,7 +107,7 @@ def predictions_of(score_files: Callable[..., tuple[pd.DataFrame, pd.DataFrame]]
 def test_every_input_has_a_row_in_its_place(
     photograph: Photograph, predictions_of: Callable[..., pd.DataFrame], monkeypatch: pytest.MonkeyPatch, shard: int
 ) -> None:
-    monkeypatch.setattr(score, "SHARD", shard)
+    monkeypatch.setattr(embed, "SHARD", shard)
     cut = photograph(3)[:150]
     files = {"one": photograph(1), "cut": cut, "two": photograph(2), "gone": None, "copy": photograph(1)}
     table = predictions_of(**files)
@@ -190,7 +191,7 @@ LARGE = EncoderCard("large", "fedcba9876543210", 3, 12, "notebook", "float32")
 def test_several_encoders_see_every_photograph_and_their_numbers_are_joined(
     photograph: Photograph, predictions_of: Callable[..., pd.DataFrame], monkeypatch: pytest.MonkeyPatch, shard: int
 ) -> None:
-    monkeypatch.setattr(score, "SHARD", shard)
+    monkeypatch.setattr(embed, "SHARD", shard)
     predictions_of(Colours(eye(LARGE)), three=photograph(3), two=photograph(2))  # in the second's pool already
     captioner = Colours(eye(), eye(LARGE))
     table = predictions_of(captioner, one=photograph(1), bad=b"bad", two=photograph(2), copy=photograph(1))

@@ -1,0 +1,137 @@
+"""The tasks that judge models: one on a split, two against each other, and what is shown of it."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefect.artifacts import create_link_artifact, create_table_artifact
+
+from components.artifacts import Artifact, Stage
+from components.config import EvaluationConfig, Profile
+from components.dataset import captions as caption_table
+from components.dataset.archive import open_archive
+from components.encoder.pixels import MAX_BYTES
+from components.encoder.store import EmbeddingStore
+from components.errors import BadImageError
+from components.evaluation.comparison import COMPARISON_FILE, compare, read_comparison, write_comparison
+from components.evaluation.summary import GALLERY_FILE, Summary
+from components.registry import models, tracking
+from components.registry.captioner import CAPTIONER_FOLDER, Captioner
+from components.scoring import inputs
+from flows.tasks import archives_of, log, make, task
+
+if TYPE_CHECKING:
+    from components.evaluation.showcase import OwnPictures
+
+OWN_PICTURES = 60
+"""Of one's own pictures that a gallery shows."""
+
+
+@task
+def evaluate_captioner(
+    model: Artifact | models.RegisteredModel,
+    dataset: Artifact,
+    captions: Artifact,
+    embeddings: Artifact,
+    profile: Profile,
+    split: str,
+) -> Artifact:
+    """Scores, gallery and predictions of a packaged or a registered captioner."""
+    from components.evaluation.tokenize import find_java
+
+    config = profile.evaluation
+    pictures = find_pictures(config)
+
+    def work(folder: Path) -> int:
+        from components.decoder.history import read_history
+        from components.evaluation.report import evaluate
+        from components.evaluation.showcase import Material
+
+        packaged = isinstance(model, Artifact)
+        captioner = Captioner(model.path / CAPTIONER_FOLDER) if packaged else models.load_captioner(model.uri)
+        store = EmbeddingStore.open(embeddings.path)
+        captioner.require_encoders(store.fingerprint)
+        images, table = caption_table.read_caption_table(captions.path)
+        own = _own_pictures(captioner, config.pictures, pictures) if config.pictures else None
+        archives, training = archives_of(dataset, profile), profile.dataset.train_split
+        return evaluate(
+            captioner,
+            Material(images, table, store, archives, training, own),
+            split,
+            config,
+            read_history(captioner.folder),
+            identity | {"Encoder": ", ".join(f"{card.name} {card.fingerprint}" for card in store.encoders)},
+            folder,
+        )
+
+    modules = ("report", "summary", "showcase", "metrics", "java_scorers", "bootstrap", "tokenize", "gallery", "plots")
+    code = [f"components.evaluation.{name}" for name in modules] + ["components.decoder.guards"]
+    name = (
+        f"package {model.digest[:16]}" if isinstance(model, Artifact) else f"{model.uri}, package {model.digest[:16]}"
+    )
+    given = [name, "java" if find_java() else "no java"]
+    if config.pictures:
+        given.append(inputs.fingerprint(config.pictures, pictures))
+    parents = [artifact for artifact in (model, captions, embeddings) if isinstance(artifact, Artifact)]
+    relevant = {"split": split, "train_split": profile.dataset.train_split, **config.model_dump(mode="json")}
+    stage = Stage("evaluation", relevant, parents, inputs=given, sources=code)
+    # The key stands for everything that decides what the page shows, its own code among it.
+    identity = {"Model": name, "Code": f"captioning {version('captioning')}, evaluation {stage.key[:16]}"}
+    return make(stage, work)
+
+
+def find_pictures(config: EvaluationConfig) -> list[str]:
+    """The names of one's own pictures. Raises `ConfigurationError` when there is nothing of the kind."""
+    return inputs.list_images(config.pictures) if config.pictures else []
+
+
+def _own_pictures(captioner: Captioner, images: Path, names: Sequence[str]) -> "OwnPictures":
+    from components.evaluation.showcase import OwnPictures
+
+    if len(names) > OWN_PICTURES:
+        log.warning("%s has %d pictures; the gallery shows the first %d", images, len(names), OWN_PICTURES)
+    contents: dict[str, bytes] = {}
+    with open_archive(inputs.archives_of(images)[inputs.INPUT]) as archive:
+        for name in names[:OWN_PICTURES]:
+            try:
+                contents[name] = archive.read(name, MAX_BYTES)
+            except BadImageError as error:
+                log.warning("%s is not in the gallery: %s", name, error)
+    embeddings, bad = captioner.embed(list(contents.values()))
+    for row, error in bad.items():
+        log.warning("%s is not in the gallery: %s", list(contents)[row], error)
+    good = {name: content for row, (name, content) in enumerate(contents.items()) if row not in bad}
+    return OwnPictures(good, embeddings)
+
+
+@task
+def compare_evaluations(challenger: Artifact, other: Artifact, run_id: str) -> Artifact:
+    """Every metric of two evaluations with the interval of the difference; shown in Prefect, kept in MLflow."""
+
+    def work(folder: Path) -> int:
+        return write_comparison(compare(challenger.path, other.path), folder)
+
+    code = [f"components.evaluation.{name}" for name in ("comparison", "bootstrap", "metrics")]
+    comparison = make(Stage("comparison", None, [challenger, other], sources=code), work)
+    rows = [{**asdict(found), "verdict": found.verdict} for found in read_comparison(comparison.path)]
+    create_table_artifact(rows, key="comparison", description="The first model's scores against the second's")
+    tracking.log_file(run_id, comparison.path / COMPARISON_FILE, "evaluation")
+    return comparison
+
+
+@task
+def publish_evaluation(evaluation: Artifact, run_id: str) -> None:
+    """Puts scores, predictions, plots and gallery into the MLflow run, and a link to the gallery into Prefect."""
+    summary = Summary.load(evaluation.path)
+    ends = {
+        f"{name}_{end}": x
+        for name, pair in summary.intervals.items()
+        for end, x in zip(("low", "high"), pair, strict=True)
+    }
+    tracking.log_metrics(run_id, summary.metrics | ends)
+    for path in sorted(evaluation.path.iterdir()):
+        tracking.log_file(run_id, path, "evaluation")
+    link = tracking.page_of(run_id, f"evaluation/{GALLERY_FILE}")
+    create_link_artifact(link, GALLERY_FILE, key="gallery", description=f"Captions of {summary.images:,} images")
