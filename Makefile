@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench bench-extract bench-scaling bench-contracts bench-train bench-decode docs faults clean lock
+.PHONY: demo test lint bench bench-extract bench-scaling bench-contracts bench-train bench-decode bench-scores docs faults clean lock
 
 demo: .venv/ready
 	$(BIN)/captioning train --profile demo
@@ -17,7 +17,7 @@ lint: .venv/ready
 	$(BIN)/lint-imports
 
 # Each benchmark ends with one JSON line of ratios.
-bench: bench-extract bench-scaling bench-contracts bench-train bench-decode
+bench: bench-extract bench-scaling bench-contracts bench-train bench-decode bench-scores
 
 bench-extract: .venv/ready
 	$(BIN)/python -m tests.benchmarks.extract
@@ -34,6 +34,9 @@ bench-train: .venv/ready
 
 bench-decode: .venv/ready
 	$(BIN)/python -m tests.benchmarks.decoding
+
+bench-scores: .venv/ready
+	$(BIN)/python -m tests.benchmarks.scores
 
 # The page of all data contracts, written from the suites.
 docs: .venv/ready

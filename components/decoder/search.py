@@ -30,7 +30,7 @@ LENGTH_PENALTY = 1.0
 
 def greedy(decoder: Decoder, embeddings: Tensor, length: Tensor) -> Captions:
     """The most probable word at each step. `embeddings` (batch, dimension); returns captions (batch, length)."""
-    return _generate(decoder, embeddings, length, lambda logits, _: ops.argmax(logits, axis=-1))
+    return _generate(decoder, embeddings, length, lambda logits, _: choice.best(logits, 1)[1][:, 0])
 
 
 def sample(
@@ -151,20 +151,22 @@ def _generate(
 def _allowed_logits(decoder: Decoder, length: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     """Outputs (rows, width) and step number → logits (rows, vocabulary rounded up to whole blocks).
 
-    NEVER, or as good as that, for what may not come at that step. It is in the bias, where it costs nothing.
+    NEVER, or as good as that, for what may not come at that step. This and the bias are rows of the table, for outputs
+    with three more numbers: adding them to the logits would take as long as the product.
     """
     size = decoder.vocabulary_size
     spare = -size % BLOCK
-    table = ops.pad(decoder.table, [[0, 0], [0, spare]])
     words = ops.arange(size + spare)
     is_end = ops.equal(words, END)
     banned = ops.logical_or(ops.logical_or(ops.equal(words, PAD), ops.equal(words, UNK)), ops.equal(words, START))
-    bias = ops.where(ops.logical_or(banned, words >= size), NEVER, ops.pad(decoder.logit_bias, [[0, spare]]))
-    first, final = ops.where(is_end, NEVER, bias), ops.where(is_end, bias, NEVER)
+    always = ops.where(ops.logical_or(banned, words >= size), NEVER, ops.pad(decoder.logit_bias, [[0, spare]]))
+    first, final = ops.where(is_end, NEVER, 0.0), ops.where(is_end, 0.0, NEVER)
+    table = ops.concatenate([ops.pad(decoder.table, [[0, 0], [0, spare]]), ops.stack([always, first, final])])
 
     def logits(outputs: Tensor, now: Tensor) -> Tensor:
-        allowed = ops.where(ops.equal(now, 0), first, ops.where(ops.equal(now, length - 1), final, bias))
-        return ops.matmul(outputs, table) + allowed
+        which = ops.stack([ops.equal(now, now), ops.equal(now, 0), ops.equal(now, length - 1)])
+        rows = ops.broadcast_to(ops.cast(which, "float32"), (ops.shape(outputs)[0], 3))
+        return ops.matmul(ops.concatenate([outputs, rows], axis=1), table)
 
     return logits
 

@@ -55,7 +55,7 @@ def compare(first: Path, second: Path) -> list[Difference]:
     columns = [table[figures].to_numpy() for table in tables]
 
     def scores(means: np.ndarray) -> list[pd.DataFrame]:
-        return [corpus_scores(pd.DataFrame(part, columns=figures)) for part in np.hsplit(means, 2)]
+        return [corpus_scores(pd.DataFrame(part, columns=figures), len(tables[0])) for part in np.hsplit(means, 2)]
 
     one, other = scores(np.hstack([column.mean(axis=0, keepdims=True) for column in columns]))
     of_one, of_other = scores(resample(np.hstack(columns)))

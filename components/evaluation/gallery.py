@@ -4,7 +4,7 @@ import base64
 import hashlib
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -15,12 +15,14 @@ from PIL import Image, ImageOps
 from components.decoder.caption import Caption
 from components.errors import BadImageError
 
-PAGE_BYTES: Final = 7_500_000
+PAGE_BYTES: Final = 7_900_000
 """What a page may weigh: mail servers begin to refuse at 10 MB."""
 QUALITIES: Final = ((360, 82), (360, 65), (300, 50), (240, 40), (160, 30), (96, 20))
 """Longest side of a photograph on the page (pixels) and its JPEG quality: the first that is small enough is taken."""
 BACKDROP: Final = 12
 """Longest side of what is shown, blurred, beside a photograph that does not fill its frame."""
+BACKDROP_BYTES: Final = 1000
+"""What it takes, at most."""
 
 
 @dataclass(frozen=True)
@@ -101,16 +103,21 @@ def render_gallery(page: Page) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "probability": math.exp, "image": _data_uri}
-    count = sum(len(section.cards) for section in page.sections)
-    budget = (PAGE_BYTES - sum(4 * len(plot.png) // 3 for plot in page.plots)) * 3 // 4 // max(count, 1)
     script = (Path(__file__).parent / "page" / "gallery.js").read_text(encoding="utf-8")
-    return environment.get_template("gallery.html.j2").render(
-        page=page,
-        pictures=count,
-        thumbnail=lambda card: _thumbnail(card, budget),
-        script=script,
-        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
-    )
+
+    def render(thumbnail: Callable[[Card], tuple[str, str]]) -> str:
+        return environment.get_template("gallery.html.j2").render(
+            page=page,
+            thumbnail=thumbnail,
+            script=script,
+            script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        )
+
+    # What everything but the photographs takes is known when it is there.
+    rest = len(render(lambda _: ("", "")).encode())
+    count = sum(len(section.cards) for section in page.sections)
+    budget = (PAGE_BYTES - rest) // max(count, 1) * 3 // 4 - BACKDROP_BYTES
+    return render(lambda card: _thumbnail(card, budget))
 
 
 def percent(logprob: float) -> str:

@@ -44,17 +44,18 @@ class Scores:
     tokenizer: Literal["ptb", "words"]
 
 
-def corpus_scores(means: pd.DataFrame) -> pd.DataFrame:
-    """Each metric's score of the whole, from the means of the images' figures; a row a corpus.
+def corpus_scores(means: pd.DataFrame, images: int) -> pd.DataFrame:
+    """Each metric's score of the whole, from the means of that many images' figures; a row a corpus.
 
     Of METEOR it is the images' mean; the corpus' own, in `Scores.metrics`, weighs long captions more.
     """
     found = {name: means[name] for name in MEANS if name in means}
-    length, reference_length = means["length"], means["reference_length"]
-    brevity = np.exp(np.minimum(0, 1 - (reference_length + 1e-9) / (length + 1e-15)))
+    sums = means[list(COUNTS)] * images
+    # The official scorer's, with its two small numbers against division by zero.
+    brevity = np.exp(np.minimum(0, 1 - (sums["reference_length"] + 1e-9) / (sums["length"] + 1e-15)))
     product = np.ones(len(means))
     for n in range(1, NGRAMS + 1):
-        product = product * (means[f"correct{n}"] + 1e-15) / (means[f"guess{n}"] + 1e-9)
+        product = product * (sums[f"correct{n}"] + 1e-15) / (sums[f"guess{n}"] + 1e-9)
         found[f"bleu{n}"] = product ** (1 / n) * brevity
     return pd.DataFrame(found)
 
@@ -66,8 +67,8 @@ def intervals(scores: Scores) -> dict[str, Interval]:
     that of the images' mean, moved to the corpus' score.
     """
     figures = scores.per_image[[name for name in scores.per_image if name in FIGURES]]
-    whole = corpus_scores(figures.mean().to_frame().T)
-    resampled = corpus_scores(pd.DataFrame(resample(figures.to_numpy()), columns=figures.columns))
+    whole = corpus_scores(figures.mean().to_frame().T, len(figures))
+    resampled = corpus_scores(pd.DataFrame(resample(figures.to_numpy()), columns=figures.columns), len(figures))
     return {
         str(name): interval((column + scores.metrics[str(name)] - whole[name].iloc[0]).to_numpy())
         for name, column in resampled.items()

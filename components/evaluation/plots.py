@@ -1,6 +1,7 @@
 """The pictures of an evaluation, each a PNG: how it learned, what it writes, how well, and what temperature does."""
 
 import math
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -21,6 +22,7 @@ BANDS: Final = (50, 100, 200, 500, 1000, 2000, 5000)
 """The vocabulary by rank: how much of its first 50 words is used, of the next 50, and so on."""
 TEMPERATURES: Final = (0.25, 0.5, 1.0, 1.5, 2.0)
 SHOWN_WORDS: Final = 6
+LONGEST: Final = 10
 LAST_WORDS: Final = 4
 """Of the begin of a caption that a title has room for."""
 
@@ -83,9 +85,9 @@ def plot_coverage(
             used = {word for text in texts for word in text.split()}
             shares = [np.mean([word in used for word in vocabulary[start:end]]) for start, end in bands]
             axes.bar(np.arange(len(shares)) + offset, shares, 0.4, color=colour, label=label)
-        axes.set_xticks(np.arange(len(bands)), [f"{start + 1:,}–{end:,}" for start, end in bands])
+        axes.set_xticks(np.arange(len(bands)), [f"≤ {end:,}" for _, end in bands])
         axes.yaxis.set_major_formatter(_percent)
-        _dress(axes, "Vocabulary coverage", "words of the vocabulary, the most frequent first", "of them used")
+        _dress(axes, "Vocabulary coverage", "rank of the words, the most frequent first", "of them used")
 
 
 def plot_scores(scores: np.ndarray, path: Path) -> None:
@@ -109,9 +111,9 @@ def plot_temperature(before: str, words: Sequence[str], probabilities: np.ndarra
             heights = [*odds[shown], 1 - odds[shown].sum()]
             offset, shade = (number - (len(TEMPERATURES) - 1) / 2) * width, 0.25 + 0.75 * number / len(TEMPERATURES)
             axes.bar(places + offset, heights, width, color=MODEL, alpha=shade, label=f"{temperature:g}")
-        axes.set_xticks(places, [*(words[word] for word in shown), "any other"])
+        axes.set_xticks(places, [*(_shorten(words[word]) for word in shown), "any other"])
         axes.yaxis.set_major_formatter(_percent)
-        end = " ".join(before.split()[-LAST_WORDS:])
+        end = " ".join(map(_shorten, before.split()[-LAST_WORDS:]))
         place = f"What may follow “… {end}”" if before else "What may come first"
         _dress(axes, place, "at temperatures", "probability")
 
@@ -128,11 +130,19 @@ def _figure(path: Path) -> "Iterator[Axes]":
     labels = axes.get_legend_handles_labels()[1]
     if labels:
         figure.legend(frameon=False, fontsize=11, labelcolor=INK, loc="outside lower center", ncols=len(labels))
-    figure.savefig(path, format="png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "Glyph .* missing"
+        )  # of another script: boxes are drawn, the page has the text
+        figure.savefig(path, format="png")
+
+
+def _shorten(word: str) -> str:
+    return word if len(word) <= LONGEST else f"{word[: LONGEST - 1]}…"
 
 
 def _percent(value: float, _: object) -> str:
-    return f"{value:.0%}"
+    return f"{100 * value:.3g} %"
 
 
 def _dress(axes: "Axes", title: str, across: str, up: str) -> None:

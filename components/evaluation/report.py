@@ -105,12 +105,17 @@ def _summarise(
     return Summary(
         split=split,
         images=len(predictions),
-        data=hashlib.sha256(json.dumps(sorted(references.items())).encode()).hexdigest()[:16],
+        data=_digest(references),
         metrics=scores.metrics | measures,
         intervals={name: (found.low, found.high) for name, found in intervals(scores).items()},
         tokenizer=scores.tokenizer,
         examples=tuple(examples),
     )
+
+
+def _digest(references: References) -> str:
+    content = sorted((image, sorted(texts)) for image, texts in references.items())
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def _plot(

@@ -30,7 +30,7 @@ BATCH = 32
 """Photographs encoded at a time."""
 IMPOSSIBLE = -1e8
 """Log-probabilities from here down come from the mask of a search, not from a model."""
-DECODE_BATCH = 512
+DECODE_BATCH = 1024
 """Captions searched at a time."""
 
 

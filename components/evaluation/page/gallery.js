@@ -3,7 +3,7 @@
   const form = document.getElementById("filter");
   const count = document.getElementById("count");
   const sections = [...document.querySelectorAll("section.pictures")];
-  const words = (text) => text.toLowerCase().split(/[^\p{L}\p{N}'-]+/u).filter(Boolean);
+  const words = (text) => text.toLowerCase().replaceAll("’", "'").split(/[^\p{L}\p{N}'-]+/u).filter(Boolean);
   const cards = new Map(
     [...document.querySelectorAll("article")].map((card) => [
       card,
@@ -32,7 +32,6 @@
 
   form.hidden = false;
   form.addEventListener("input", apply);
-  form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", () => setTimeout(apply));
   document.addEventListener("keydown", (event) => {
     const typing = event.target instanceof HTMLInputElement;

@@ -125,3 +125,11 @@ def test_the_title_of_a_temperature_plot_has_room(before: str, tmp_path: Path) -
     picture = drawn(plot_temperature, (before, WORDS, ODDS), tmp_path)
     edge = picture.crop((945, 0, 960, 90))
     assert edge.getcolors() == [(15 * 90, (255, 255, 255))], "it ends before the sheet does"
+
+
+def test_low_temperatures_insist_and_high_ones_dare(tmp_path: Path) -> None:
+    picture = np.asarray(drawn(plot_temperature, ("", ["a", "the"], np.array([0.6, 0.4])), tmp_path)).astype(int)
+    coloured = (picture[:520].max(axis=2) - picture[:520].min(axis=2)) > 20  # without the legend
+    heights = coloured.sum(axis=0)[coloured.any(axis=0)]
+    insisted, dared = 0.6**4 / (0.6**4 + 0.4**4), 0.4**0.5 / (0.6**0.5 + 0.4**0.5)  # at 1/4 and at 2
+    assert heights[5] / heights[-5] == pytest.approx(insisted / dared, rel=0.03)

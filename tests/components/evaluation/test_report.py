@@ -1,8 +1,8 @@
-import io
+import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from zipfile import ZipFile
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,143 +10,277 @@ import pytest
 from PIL import Image
 
 from components.config import EvaluationConfig
-from components.encoder.pool import Vectors
-from components.encoder.store import EmbeddingStore
+from components.decoder.caption import Caption, Search
 from components.errors import CaptioningError
-from components.evaluation.report import Captions, Material, Summary, evaluate, read_predictions
+from components.evaluation.comparison import compare
+from components.evaluation.plots import TEMPERATURES, plot_temperature
+from components.evaluation.report import evaluate
+from components.evaluation.showcase import Material, OwnPictures
+from components.evaluation.summary import Summary, read_predictions
 from components.evaluation.tokenize import find_java
 
-OBJECTS = ("kite", "dog", "boat", "tree", "horse", "lamp", "train", "apple", "clock", "chair", "bird", "car")
-DEV = range(100, 112)
-HISTORY = [{"epoch": 1, "loss": 4.0, "accuracy": 0.2, "val_loss": 3.5, "val_accuracy": 0.3}]
-Evaluate = Callable[..., Path]
+SEEN = range(100, 111)
+"""The images of val with an embedding."""
+HISTORY = [{"phase": 1.0, "epoch": 1.0, "loss": 4.0, "accuracy": 0.2, "val_loss": 3.5, "val_cider": 0.3}]
+PLOTS = {"scores.png", "lengths.png", "vocabulary.png", "temperature.png"}
+TABLES = {"predictions.parquet", "summary.json", "gallery.html"}
+
+Run = Callable[..., Path]
+Make = Callable[..., Any]
 
 
-def truth(image_id: int) -> list[str]:
-    thing = OBJECTS[image_id % 100]
-    return [f"A red {thing} near some {thing}s.", f"One {thing} stands beside {OBJECTS[image_id % 100 - 1]}s"]
-
-
-def photograph(shade: int) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (16, 12), (shade, shade, 90)).save(file, "JPEG")
-    return file.getvalue()
-
-
-def perfect(embeddings: Vectors) -> list[tuple[str, float]]:
-    """Knows each image by its embedding, whose every number is the image's id."""
-    return [(truth(int(vector[0]))[0], -2.0) for vector in embeddings[:]]
-
-
-def blind(embeddings: Vectors) -> list[tuple[str, float]]:
-    return [("a red kite near some kites", -3.0)] * len(embeddings)
+def blind(image: int) -> str:
+    return "a red kite near some kites"
 
 
 @pytest.fixture
-def run(tmp_path: Path, make_store: Callable[[list[int]], EmbeddingStore], monkeypatch: pytest.MonkeyPatch) -> Evaluate:
-    """Evaluates a captioner on twelve images of the split dev, whose ids and rows are in different orders."""
-    ids = [*DEV, 1, 2]
-    store = make_store(np.random.default_rng(0).permutation([i for i in ids if i != 111]).tolist())
-    with ZipFile(tmp_path / "dev.zip", "w") as archive:
-        for image_id in ids:
-            archive.writestr(f"photos/{image_id}.jpg", photograph(image_id))
-    images = pd.DataFrame({"image_id": ids[::-1], "split": "dev", "archive": "dev"})
-    images["file_name"] = [f"photos/{image_id}.jpg" for image_id in images["image_id"]]
-    pairs = [(i, "dev" if i in DEV else "train", text) for i in ids[::2] + ids[1::2] for text in truth(i)]
-    captions = pd.DataFrame(pairs, columns=["image_id", "split", "caption"])
+def run(tmp_path: Path, material: Material, make_captioner: Make, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Evaluates a captioner, by default one that says the first reference."""
     monkeypatch.setattr("components.evaluation.metrics.find_java", lambda: None)
 
-    material = Material(images, captions, store, {"dev": tmp_path / "dev.zip"})
-
     def go(
-        captioner: Captions, split: str = "dev", gallery: int = 3, history: Sequence[Mapping[str, float]] = HISTORY
+        captioner: Any = None,
+        split: str = "val",
+        history: Sequence[Mapping[str, float]] = HISTORY,
+        on: Material = material,
+        **config: Any,
     ) -> Path:
         out = tmp_path / f"{len(list(tmp_path.iterdir()))}"
         out.mkdir()
-        config = EvaluationConfig(gallery=gallery)
-        count = evaluate(captioner, material, split, config, history, {"Model": "toy <1>"}, out)
+        options = EvaluationConfig(**{"gallery": 3, **config})
+        count = evaluate(captioner or make_captioner(), on, split, options, history, {"Model": "toy <1>"}, out)
         assert count == len(read_predictions(out)) == Summary.load(out).images
         return out
 
     return go
 
 
-def test_perfect_captions_score_high_and_shuffled_ones_far_below(run: Evaluate) -> None:
-    metrics = Summary.load(run(perfect)).metrics
+def page(folder: Path) -> str:
+    return (folder / "gallery.html").read_text(encoding="utf-8")
+
+
+def sections(folder: Path) -> dict[str, str]:
+    """The parts of the gallery by kind."""
+    parts = page(folder).split('<section class="pictures ')[1:]
+    return {part.split('"')[0]: part.split("</section>")[0] for part in parts}
+
+
+def shown(part: str) -> list[int]:
+    """The images on the cards of a section."""
+    return [int(piece.split("<")[0].split("#")[1]) for piece in part.split('<span class="name">')[1:]]
+
+
+def test_perfect_captions_score_high_and_shuffled_ones_far_below(run: Run) -> None:
+    metrics = Summary.load(run()).metrics
     assert metrics["cider"] > 4
     assert metrics["bleu4"] == pytest.approx(1)
     assert metrics["cider_shuffled"] < metrics["cider"] / 4
-    assert metrics["distinct"] > 0.5
-    assert metrics["words_used"] > 4
+    assert metrics["distinct"] == 1
+    assert metrics["words_used"] == 4 + 2 * len(SEEN)
+    assert metrics["length"] == 6
+    assert metrics["dangling"] == 0
 
 
-def test_a_captioner_that_looks_at_no_image_scores_low_shuffled_or_not(run: Evaluate) -> None:
-    metrics = Summary.load(run(blind)).metrics
+def test_a_captioner_that_looks_at_no_image_scores_low_shuffled_or_not(run: Run, make_captioner: Make) -> None:
+    metrics = Summary.load(run(make_captioner(blind))).metrics
     assert metrics["cider"] < 1.5
     assert metrics["cider_shuffled"] == pytest.approx(metrics["cider"])
-    assert metrics["distinct"] * Summary.load(run(blind)).images == pytest.approx(1)
+    assert metrics["distinct"] == pytest.approx(1 / len(SEEN))
 
 
-def test_every_image_with_an_embedding_has_its_own_caption_and_scores(run: Evaluate) -> None:
-    predictions = read_predictions(run(perfect))
-    assert predictions["image_id"].tolist() == [i for i in DEV if i != 111]
-    assert predictions["caption"].tolist() == [truth(i)[0] for i in predictions["image_id"]]
-    assert (predictions[["logprob", "status", "error"]] == [-2.0, "ok", ""]).all(axis=None)
+def test_every_image_with_an_embedding_has_its_own_caption_and_scores(run: Run, material: Material) -> None:
+    predictions = read_predictions(run())
+    first = material.captions.drop_duplicates("image_id").set_index("image_id")["tokens"]
+    assert predictions["image_id"].tolist() == list(SEEN)
+    assert predictions["caption"].tolist() == [first[image] for image in SEEN]
+    assert (predictions[["logprob", "status", "error"]] == [-3.5, "ok", ""]).all(axis=None)
     assert (predictions["cider"] > 2).all()
-    assert {"bleu4", "rouge_l"} <= set(predictions.columns)
+    assert {"bleu4", "rouge_l", "length", "reference_length", "guess1", "correct4"} <= set(predictions.columns)
 
 
-def test_the_summary_is_what_was_written(run: Evaluate) -> None:
-    folder = run(perfect)
+def test_the_summary_is_what_was_written(run: Run, material: Material) -> None:
+    folder = run()
     summary = Summary.load(folder)
     content = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    assert (summary.split, summary.images, summary.tokenizer) == ("dev", 11, "words")
+    first = material.captions.drop_duplicates("image_id").set_index("image_id")["tokens"]
+    assert (summary.split, summary.images, summary.tokenizer) == ("val", 11, "words")
     assert summary.metrics == content["metrics"]
     assert len(summary.examples) == 5
-    assert all(truth(int(name.removesuffix(".jpg")))[0] == text for name, text in summary.examples)
+    assert all(first[int(name.removesuffix(".jpg"))] == text for name, text in summary.examples)
     assert hash(summary.examples)
 
 
-def test_the_gallery_shows_the_best_and_the_worst_with_their_facts(run: Evaluate) -> None:
-    def better_later(embeddings: Vectors) -> list[tuple[str, float]]:
-        return [
-            good if vector[0] >= 106 else ("a <b>lamp</b>", -9.0)
-            for good, vector in zip(perfect(embeddings), embeddings[:], strict=True)
-        ]
-
-    html = (run(better_later) / "gallery.html").read_text(encoding="utf-8")
-    assert html.count("<article") == 6
-    well, poorly = html[html.index("worked well") :].split("worked poorly")
-    assert "A red" in well
-    assert "lamp&lt;/b&gt;" not in well
-    assert poorly.count("a &lt;b&gt;lamp&lt;/b&gt;") >= 3
-    assert all(text in html for text in ("dev, 11 images", "words", "toy &lt;1&gt;", "data:image/png"))
+def test_every_score_has_an_interval_that_holds_it(run: Run, make_captioner: Make) -> None:
+    perfect = make_captioner()
+    summary = Summary.load(run(make_captioner(lambda image: perfect.say(image) if image % 3 else blind(image))))
+    assert set(summary.intervals) == {"bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "cider"}
+    for name, (low, high) in summary.intervals.items():
+        assert low < summary.metrics[name] < high
 
 
-def test_no_image_is_in_both_halves_of_a_small_gallery(run: Evaluate) -> None:
-    html = (run(perfect, gallery=12) / "gallery.html").read_text(encoding="utf-8")
-    assert html.count("<article") == 10
-    assert all(html.count(f"#{image_id}<") <= 1 for image_id in DEV)
+def test_novel_is_the_share_of_captions_that_no_one_wrote_in_training(
+    run: Run, make_captioner: Make, material: Material
+) -> None:
+    learnt = material.captions.loc[material.captions["split"] == "train", "tokens"].tolist()
+    parrot = make_captioner(lambda image: learnt[0] if image in (100, 105) else f"a thing {image}")
+    assert Summary.load(run(parrot)).metrics["novel"] == pytest.approx(9 / 11)
+    assert Summary.load(run(make_captioner(lambda image: learnt[1]))).metrics["novel"] == 0
 
 
-def test_without_a_training_there_are_no_curves(run: Evaluate) -> None:
-    assert (run(perfect) / "curves.png").read_bytes().startswith(b"\x89PNG")
-    folder = run(perfect, history=[])
-    assert {path.name for path in folder.iterdir()} == {"predictions.parquet", "summary.json", "gallery.html"}
+def test_the_lengths_are_those_of_the_captions(run: Run, make_captioner: Make) -> None:
+    captioner = make_captioner(lambda image: "a kite of the" if image == 100 else "kite kite")
+    metrics = Summary.load(run(captioner)).metrics
+    assert metrics["length"] == pytest.approx((4 + 10 * 2) / 11)
+    assert metrics["dangling"] == pytest.approx(1 / 11)
 
 
-@pytest.mark.parametrize("split", ["test", "val"])
-def test_a_split_that_is_not_there_names_those_that_are(run: Evaluate, split: str) -> None:
-    with pytest.raises(CaptioningError, match=rf"'{split}' one of \['dev', 'train'\]"):
-        run(perfect, split=split)
+def test_the_digest_of_the_data_is_that_of_images_and_references(run: Run, material: Material) -> None:
+    def digest(captions: pd.DataFrame) -> str:
+        return Summary.load(run(on=dataclasses.replace(material, captions=captions))).data
+
+    captions = material.captions
+    of_all = digest(captions)
+    images = np.random.default_rng(3).permutation(captions["image_id"].unique())
+    other_order = pd.concat([captions[captions["image_id"] == image] for image in images])
+    assert digest(other_order) == of_all
+    one = captions.index[captions["image_id"] == 103][0]
+    assert digest(captions.assign(caption=captions["caption"].where(captions.index != one, "Else."))) != of_all
+    assert digest(captions.drop(one)) != of_all
+    assert digest(captions[captions["image_id"] != 103]) != of_all
+
+
+def test_the_digest_does_not_depend_on_the_order_of_an_images_references(run: Run, material: Material) -> None:
+    turned = dataclasses.replace(material, captions=material.captions.iloc[::-1])
+    assert Summary.load(run(on=turned)).data == Summary.load(run()).data
+
+
+def test_the_gallery_shows_the_best_the_worst_and_a_random_sample_with_their_facts(
+    run: Run, make_captioner: Make, material: Material
+) -> None:
+    perfect = make_captioner()
+    parts = sections(run(make_captioner(lambda image: perfect.say(image) if image >= 106 else "a <b>lamp</b>")))
+    assert list(parts) == ["best", "worst", "random"]
+    assert all(image >= 106 for image in shown(parts["best"]))
+    assert all(image < 106 for image in shown(parts["worst"]))
+    assert [len(shown(part)) for part in parts.values()] == [3, 3, 3]
+    assert "a red" in parts["best"]
+    assert "lamp&lt;/b&gt;" not in parts["best"]
+    assert parts["worst"].count("<h3>a &lt;b&gt;lamp&lt;/b&gt;</h3>") == 3
+
+
+def test_each_card_has_the_references_of_its_image_and_five_captions(run: Run, material: Material) -> None:
+    for part in sections(run()).values():
+        for image, card in zip(shown(part), part.split("<article")[1:], strict=True):
+            mine = material.captions[material.captions["image_id"] == image]
+            references = card.split('<ul class="references"')[1].split("</ul>")[0]
+            assert [piece.split("</li>")[0] for piece in references.split("<li>")[1:]] == mine["caption"].tolist()
+            assert "The 5 best captions" in card
+            assert f"<h3>{mine['tokens'].iloc[0]}</h3>" in card
+
+
+def test_a_gallery_larger_than_the_split_shows_every_image_and_none_as_both_good_and_bad(run: Run) -> None:
+    parts = sections(run(gallery=12))
+    best, worst = shown(parts["best"]), shown(parts["worst"])
+    assert (len(best), len(worst)) == (5, 5)
+    assert not set(best) & set(worst)
+    assert sorted(shown(parts["random"])) == list(SEEN)
+
+
+def test_ones_own_pictures_are_captioned_and_shown(
+    run: Run, material: Material, photograph: Callable[[int], bytes]
+) -> None:
+    own = OwnPictures({"mine.jpg": photograph(1), "<b>.jpg": photograph(2)}, np.array([[203.0] * 5, [204.0] * 5]))
+    parts = sections(run(on=dataclasses.replace(material, own=own)))
+    assert list(parts) == ["best", "worst", "random", "own"]
+    assert parts["own"].count("<article") == 2
+    assert parts["own"].index("a red tree") < parts["own"].index("a red horse")
+    assert "&lt;b&gt;.jpg" in parts["own"]
+
+
+def test_the_page_says_what_it_is_about(run: Run) -> None:
+    folder = run()
+    text, summary = page(folder), Summary.load(folder)
+    assert "Captions of 11 images, split val" in text
+    assert f"split val: 11 images, 22 references, digest {summary.data}" in text
+    assert all(f"<dd>{fact}</dd>" in text for fact in ("toy &lt;1&gt;", "greedy", "words"))
+    assert f"<dt>CIDEr</dt><dd>{100 * summary.metrics['cider']:.1f}</dd>" in text
+    assert f"of {5 + 2 * 12 + 2:,}" in text, "words of the vocabulary"
+
+
+def test_the_width_of_the_search_is_the_configurations(run: Run, make_captioner: Make) -> None:
+    captioner = make_captioner()
+    assert "<dd>beam of 7</dd>" in page(run(captioner, beam=7))
+    assert captioner.searches[0] == (Search("beam", beam=7), 11)
+    greedy = make_captioner()
+    run(greedy)
+    assert greedy.searches[0] == (Search("greedy"), 11)
+
+
+def test_one_photographs_captions_are_drawn_at_every_temperature(run: Run, make_captioner: Make) -> None:
+    captioner = make_captioner()
+    text = page(run(captioner))
+    drawn = [(search.temperature, images) for search, images in captioner.searches if search.method == "sample"]
+    assert drawn == [(temperature, 1) for temperature in TEMPERATURES]
+    assert all(f"<dt>{temperature}</dt><dd>a red" in text for temperature in TEMPERATURES)
+
+
+def test_plots_are_written_and_shown(run: Run) -> None:
+    folder = run()
+    assert {path.name for path in folder.iterdir()} == TABLES | PLOTS | {"loss.png", "cider.png"}
+    for path in folder.glob("*.png"):
+        with Image.open(path) as image:
+            assert image.size == (960, 640)
+        assert f'alt="Plot: {path.stem}"' in page(folder)
+
+
+def test_the_temperature_plot_is_of_the_place_where_most_words_come_into_question(
+    run: Run, make_captioner: Make, tmp_path: Path
+) -> None:
+    captioner = make_captioner(blind)
+    folder = run(captioner)
+    steps = captioner.next_words(np.zeros(5), Caption(blind(100), (-1.0,) * 7))  # of which the last is the vaguest
+    plot_temperature(blind(100), captioner.vocabulary.words, steps[-1], tmp_path / "expected.png")
+    assert (folder / "temperature.png").read_bytes() == (tmp_path / "expected.png").read_bytes()
+    assert f"The least certain word of “{blind(100)}”" in page(folder)
+
+
+def test_without_a_history_there_are_no_plots_of_it(run: Run) -> None:
+    folder = run(history=[])
+    assert {path.name for path in folder.iterdir()} == TABLES | PLOTS
+    assert "Plot: loss" not in page(folder)
+
+
+def test_captions_without_a_word_are_judged_too(run: Run, make_captioner: Make) -> None:
+    folder = run(make_captioner(lambda image: ""))
+    metrics = Summary.load(folder).metrics
+    assert (metrics["cider"], metrics["length"], metrics["words_used"]) == (0, 0, 0)
+    assert "(no words)" in page(folder)
+
+
+@pytest.mark.parametrize("split", ["test", "dev"])
+def test_a_split_that_is_not_there_names_those_that_are(run: Run, split: str) -> None:
+    with pytest.raises(CaptioningError, match=rf"'{split}' one of \['train', 'val'\]"):
+        run(split=split)
+
+
+def test_two_evaluations_are_compared_and_those_of_other_references_are_not(
+    run: Run, make_captioner: Make, material: Material
+) -> None:
+    found = {one.metric: one.verdict for one in compare(run(), run(make_captioner(blind)))}
+    assert found["cider"] == found["rouge_l"] == found["bleu4"] == "better"
+    fewer = dataclasses.replace(material, captions=material.captions[material.captions["image_id"] != 100])
+    with pytest.raises(CaptioningError, match="cannot be compared"):
+        compare(run(), run(on=fewer))
 
 
 @pytest.mark.skipif(find_java() is None, reason="METEOR and the PTB tokenizer run on Java, which is not installed")
-def test_with_java_the_official_tokenizer_is_used_and_recorded(run: Evaluate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_java_the_official_tokenizer_is_used_and_recorded(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("components.evaluation.metrics.find_java", find_java)
-    folder = run(perfect)
+    folder = run()
     summary = Summary.load(folder)
     assert summary.tokenizer == "ptb"
     assert summary.metrics["meteor"] > 0.9
+    assert summary.intervals["meteor"][0] <= summary.metrics["meteor"] <= summary.intervals["meteor"][1]
     assert "meteor" in read_predictions(folder)
-    assert "ptb" in (folder / "gallery.html").read_text(encoding="utf-8")
+    assert "<dd>ptb</dd>" in page(folder)
+    assert "<dt>METEOR</dt>" in page(folder)

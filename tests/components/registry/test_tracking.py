@@ -19,6 +19,7 @@ from components.registry.tracking import (
     log_dict,
     log_file,
     log_metrics,
+    page_of,
     tracked_run,
 )
 
@@ -168,3 +169,15 @@ def test_two_runs_at_once_have_their_own_ends() -> None:
         assert len(monitors()) == 1
         assert [mlflow.get_run(run_id).info.status for run_id in (outer, inner)] == ["RUNNING", "FINISHED"]
     assert mlflow.get_run(outer).info.status == "FINISHED"
+
+
+def test_a_files_page_is_the_file_or_mlflows_page_of_it(
+    registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tracked_run("run", {}) as run_id:
+        log_file(run_id, Path(__file__), "evaluation")
+    link = page_of(run_id, f"evaluation/{Path(__file__).name}")
+    assert Path(link.removeprefix("file://")).read_bytes() == Path(__file__).read_bytes()
+    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "http://mlflow:5000/")
+    experiment = mlflow.MlflowClient(registry).get_run(run_id).info.experiment_id
+    assert page_of(run_id, "a.html") == f"http://mlflow:5000/#/experiments/{experiment}/runs/{run_id}/artifacts/a.html"
