@@ -134,7 +134,8 @@ def _generate(
     def step(now: Tensor, last: Tensor, ids: Tensor, scores: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         outputs, state = decoder.step(last, state)
         logits = logits_of(outputs, now)
-        word = ops.cast(choose(logits, now), "int32")
+        # Of logits that are no numbers (a training that fails) a choice may be of what only fills the blocks.
+        word = ops.minimum(ops.cast(choose(logits, now), "int32"), decoder.vocabulary_size - 1)
         score = ops.take_along_axis(logits, word[:, None], axis=-1)[:, 0] - ops.logsumexp(logits, axis=-1)
         over = _over(last)
         word, score = ops.where(over, PAD, word), ops.where(over, 0.0, score)
