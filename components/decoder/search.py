@@ -87,7 +87,7 @@ def beam(decoder: Decoder, embeddings: Tensor, length: Tensor, width: Tensor) ->
         outputs, state = decoder.step(ops.reshape(last, (hypotheses,)), state)
         logits = logits_of(outputs, now)
         # Of each hypothesis only its `width` best continuations can be among the best of all.
-        count = ops.minimum(width, logits.shape[-1])
+        count = choice.at_most(logits.shape[-1], width)
         values, words = choice.best(logits, count)
         values = ops.reshape(values - ops.logsumexp(logits, axis=-1, keepdims=True), (batch, width, count))
         # Where there are no more words, those that fill the blocks are taken; their probability is 0.
