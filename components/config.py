@@ -261,6 +261,23 @@ class RegistryConfig(Section):
     """Where the finished model goes."""
 
     model_name: str = "captioner"
+    bundle_encoder: bool = True
+    """Whether the model contains its encoders; without them it captions embeddings only."""
+    licence: str = "Not stated: that of the training captions, photographs and encoder weights applies."
+    """Of the model, for its card."""
+
+
+class PromotionPolicy(Section):
+    """When a challenger becomes champion. See `components.registry.decision`."""
+
+    minimum: Literal["tie", "better"] = "tie"
+    """What its CIDEr must be, by a paired bootstrap: not worse than the champion's, or better."""
+    allow_warnings: bool = True
+    """Whether broken rules that are only warnings are no reason against it."""
+    max_slower: PositiveFloat = 1.5
+    """Times the champion's milliseconds a photograph."""
+    max_larger: PositiveFloat = 3.0
+    """Times the champion's bytes."""
 
 
 class Profile(Section):

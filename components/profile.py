@@ -7,12 +7,14 @@ import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from components.config import Profile
+from components.config import Profile, Section
 from components.errors import ConfigurationError
+
+Part = TypeVar("Part", bound=Section)
 
 STRONG = Path(__file__).with_name("strong.toml")
 """The recipe that is not the defaults of `components.config`."""
@@ -38,7 +40,25 @@ def load_profile(path: Path, overrides: Mapping[str, str]) -> Profile:
         return Profile.model_validate(data)
     except ValidationError as error:
         lines = [_explain(entry["loc"], entry["type"], entry["msg"]) for entry in error.errors()]
-        raise ConfigurationError(f"profile {path}:\n" + "\n".join(f"  {line}" for line in lines)) from error
+        told = f"profile {path}{', and what was set' if overrides else ''}"
+        raise ConfigurationError(f"{told}:\n" + "\n".join(f"  {line}" for line in lines)) from error
+
+
+def read_section(section: type[Part], values: Mapping[str, str]) -> Part:
+    """A section by itself, with these values (key → value as text).
+
+    Raises `ConfigurationError` naming every key that is unknown or has a bad value.
+    """
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        known = ", ".join(section.model_fields)
+        lines = [
+            f"{'.'.join(map(str, entry['loc']))}: "
+            + (f"unknown key; known are {known}" if entry["type"] == "extra_forbidden" else entry["msg"])
+            for entry in error.errors()
+        ]
+        raise ConfigurationError("\n".join(lines)) from error
 
 
 def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

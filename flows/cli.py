@@ -43,6 +43,11 @@ SetOption = Annotated[
 ]
 ModelOption = Annotated[str, typer.Option("--model", help="models:/NAME@ALIAS or models:/NAME/VERSION.")]
 BeamOption = Annotated[int, typer.Option("--beam", min=1, help="Hypotheses kept by the search; 1 is greedy.")]
+NameOption = Annotated[str, typer.Option("--name", help="The registered model.")]
+PolicyOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the rule, such as minimum=better. Repeatable."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks and the libraries' own logs.")]
 
@@ -164,7 +169,12 @@ def caption(
         float, typer.Option("--top-p", help="Draw from the fewest words that together are so probable.")
     ] = 1.0,
     seed: Annotated[int, typer.Option("--seed", help="Of the drawing.")] = 0,
-    top: Annotated[int, typer.Option("--top", min=1, help="Captions a photograph, best first; widens the beam.")] = 1,
+    top: Annotated[
+        int,
+        typer.Option(
+            "--top", min=1, help="Captions a photograph: the best of a beam at least so wide, or so many draws."
+        ),
+    ] = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Caption photographs now, without Prefect. Exit code 4: some could not be read."""
@@ -185,6 +195,36 @@ def caption(
     found = caption_photos(photos, models.load_captioner(model), search, top)
     if show.captions(found, as_json):
         raise typer.Exit(QUARANTINED)
+
+
+@app.command()
+def promote(
+    name: NameOption = "captioner",
+    version: Annotated[str | None, typer.Option("--version", help="Of the model; by default its challenger.")] = None,
+    changes: PolicyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a version the champion, if it is to be by the rule. Exit code 1: it is not."""
+    from components.config import PromotionPolicy
+    from components.profile import read_section
+
+    policy = read_section(PromotionPolicy, _changes(changes))
+    with _prefect():
+        from flows import show
+        from flows.promote import promote_model
+
+        result = promote_model(name, version, policy)
+    if not show.promotion(result, as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
+def rollback(name: NameOption = "captioner", as_json: JsonOption = False) -> None:
+    """Make the champion before this one champion again, without asking the rule."""
+    from flows import show
+    from flows.promote import roll_back
+
+    show.rollback(*roll_back(name), as_json)
 
 
 def main() -> None:
@@ -217,13 +257,17 @@ def _load_profile(name: str, changes: list[str] | None) -> "Profile":
         if not path.is_file():
             known = ", ".join(sorted(profile.stem for profile in PROFILES.glob("*.toml")))
             raise ConfigurationError(f"there is no profile {name!r}; there is {known}, or give a .toml file")
-    overrides: dict[str, Any] = profile_overrides()
+    return load_profile(path, profile_overrides() | _changes(changes))
+
+
+def _changes(changes: list[str] | None) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     for change in changes or []:
         key, equals, value = change.partition("=")
         if not equals:
             raise ConfigurationError(f"--set takes KEY=VALUE, not {change!r}")
-        overrides[key.strip()] = value
-    return load_profile(path, overrides)
+        found[key.strip()] = value
+    return found
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The evaluation flow: a registered model judged on a split of a data set, alone or against another."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,14 +8,18 @@ from prefect import flow
 
 from components.artifacts import Artifact
 from components.config import Profile
+from components.errors import ConfigurationError
 from components.evaluation.comparison import Difference, read_comparison
 from components.evaluation.summary import GALLERY_FILE, Summary
 from components.registry import tracking
 from components.registry.models import RegisteredModel, describe
+from components.registry.promotion import record_evaluation
 from data_contracts.report import RuleResult
 from flows import checks, judging, tasks
 from flows.embed import embed_for_model
 from flows.settings import settings
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,8 @@ def evaluate_captioner(model: str, profile: Profile, split: str, against: str | 
     judging.find_pictures(profile.evaluation)  # a mistake is told before anything is done
     tracking.connect(settings().mlflow, settings().model_files)
     first, other = describe(model), describe(against) if against else None
+    if other and other.uri == first.uri:
+        raise ConfigurationError(f"{model} and {against} are the same model, {first.uri}")
     params = {"model": first.uri, "against": other and other.uri, "split": split, **profile.model_dump(mode="json")}
     with tracking.tracked_run(f"evaluate {first.name} {first.version}", params) as run:
         dataset = tasks.fetch_dataset(profile)
@@ -50,6 +57,7 @@ def evaluate_captioner(model: str, profile: Profile, split: str, against: str | 
         images_ok = checks.check_images(photographs, captions, profile, run)
 
         def judge(judged: RegisteredModel) -> tuple[Artifact, list[Artifact]]:
+            log.info("judging %s", judged.uri)
             archives = tasks.archives_of(dataset, profile)
             embeddings = embed_for_model(judged, photographs, captions, archives, split)
             embeddings_ok = checks.check_embeddings(embeddings, captions, profile, run, split)
@@ -64,7 +72,12 @@ def evaluate_captioner(model: str, profile: Profile, split: str, against: str | 
         if other:
             against_evaluation, _ = judge(other)
             differences = read_comparison(judging.compare_evaluations(evaluation, against_evaluation, run).path)
+            judging.keep_evaluation(against_evaluation, run, judging.AGAINST)
         judging.publish_evaluation(evaluation, run)
+    data = Summary.load(evaluation.path).data
+    for judged, folder in ((first, judging.EVALUATION), (other, judging.AGAINST)):
+        if judged:
+            record_evaluation(judged, data, run, folder)
     return EvaluationResult(
         run_id=run,
         model=first,

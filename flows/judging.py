@@ -25,6 +25,8 @@ from flows.tasks import archives_of, log, make, task
 if TYPE_CHECKING:
     from components.evaluation.showcase import OwnPictures
 
+EVALUATION, AGAINST = "evaluation", "against"
+"""Folders of an MLflow run: the evaluation, and that of the model it was judged against."""
 OWN_PICTURES = 60
 """Of one's own pictures that a gallery shows."""
 
@@ -117,7 +119,7 @@ def compare_evaluations(challenger: Artifact, other: Artifact, run_id: str) -> A
     comparison = make(Stage("comparison", None, [challenger, other], sources=code), work)
     rows = [{**asdict(found), "verdict": found.verdict} for found in read_comparison(comparison.path)]
     create_table_artifact(rows, key="comparison", description="The first model's scores against the second's")
-    tracking.log_file(run_id, comparison.path / COMPARISON_FILE, "evaluation")
+    tracking.log_file(run_id, comparison.path / COMPARISON_FILE, EVALUATION)
     return comparison
 
 
@@ -125,13 +127,15 @@ def compare_evaluations(challenger: Artifact, other: Artifact, run_id: str) -> A
 def publish_evaluation(evaluation: Artifact, run_id: str) -> None:
     """Puts scores, predictions, plots and gallery into the MLflow run, and a link to the gallery into Prefect."""
     summary = Summary.load(evaluation.path)
-    ends = {
-        f"{name}_{end}": x
-        for name, pair in summary.intervals.items()
-        for end, x in zip(("low", "high"), pair, strict=True)
-    }
-    tracking.log_metrics(run_id, summary.metrics | ends)
-    for path in sorted(evaluation.path.iterdir()):
-        tracking.log_file(run_id, path, "evaluation")
-    link = tracking.page_of(run_id, f"evaluation/{GALLERY_FILE}")
+    ends = ((name, *pair) for name, pair in summary.intervals.items())
+    bounds = {key: value for name, low, high in ends for key, value in ((f"{name}_low", low), (f"{name}_high", high))}
+    tracking.log_metrics(run_id, summary.metrics | bounds)
+    keep_evaluation(evaluation, run_id, EVALUATION)
+    link = tracking.page_of(run_id, f"{EVALUATION}/{GALLERY_FILE}")
     create_link_artifact(link, GALLERY_FILE, key="gallery", description=f"Captions of {summary.images:,} images")
+
+
+def keep_evaluation(evaluation: Artifact, run_id: str, folder: str) -> None:
+    """Keeps the evaluation's files with the MLflow run."""
+    for path in sorted(evaluation.path.iterdir()):
+        tracking.log_file(run_id, path, folder)

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import os
 import sys
 import warnings
@@ -14,15 +13,19 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from components.decoder.caption import percent
+
 if TYPE_CHECKING:
     from components.config import Profile
     from components.decoder.caption import Caption
     from components.evaluation.comparison import Difference
     from components.evaluation.summary import Summary
+    from components.registry.models import RegisteredModel
     from data_contracts.report import RuleResult
     from flows.caption import CaptionedPhoto
     from flows.check import CheckResult
     from flows.evaluate import EvaluationResult
+    from flows.promote import PromotionResult
     from flows.score import ScoringResult
     from flows.train import TrainingResult
 
@@ -144,6 +147,35 @@ def evaluation(result: "EvaluationResult", as_json: bool) -> None:
     out.print(f"gallery  {result.gallery}", highlight=False)
 
 
+def promotion(result: "PromotionResult", as_json: bool) -> bool:
+    """What was decided and why. Returns whether the challenger is the champion now."""
+    decision, before = result.decision, result.champion
+    if as_json:
+        _json(
+            run_id=result.run_id,
+            challenger=result.challenger.uri,
+            champion_before=before and before.uri,
+            **asdict(decision),
+        )
+        return decision.promote
+    out = _console()
+    told = "is the champion now" if decision.promote else "does not become champion"
+    out.print(f"{result.challenger.uri} {told}", highlight=False)
+    for reason in decision.reasons:
+        out.print(f"  {reason}", highlight=False, markup=False)
+    if decision.promote and before:
+        out.print(f"the champion was {before.uri}; to go back: captioning rollback", highlight=False)
+    return decision.promote
+
+
+def rollback(was: "RegisteredModel", now: "RegisteredModel", as_json: bool) -> None:
+    """Which model is champion again."""
+    if as_json:
+        _json(was=was.uri, champion=now.uri)
+    else:
+        _console().print(f"{now.uri} is the champion again; it was {was.uri}", highlight=False)
+
+
 def scoring(result: "ScoringResult", as_json: bool) -> int:
     """Where the predictions are and what is in them. Returns how many images were quarantined."""
     if as_json:
@@ -185,7 +217,7 @@ def captions(found: Sequence["CaptionedPhoto"], as_json: bool) -> int:
     for photo in found:
         out.print(str(photo.photo), style="bold", highlight=False, markup=False)
         for caption in photo.captions:
-            out.print(f"  {caption.text}  ({math.exp(caption.logprob):.2%})", highlight=False, markup=False)
+            out.print(f"  {caption.text}  ({percent(caption.logprob)})", highlight=False, markup=False)
         if photo.error:
             out.print(f"  {photo.error}", highlight=False, markup=False)
     return bad
@@ -208,7 +240,10 @@ def _scores(out: Console, summary: "Summary") -> None:
 
 
 def _differences(out: Console, against: str, differences: Sequence["Difference"]) -> None:
-    out.print(f"against {against} (paired bootstrap; p of there being no difference)", highlight=False)
+    out.print(
+        f"against {against} (paired bootstrap; p: of so large a difference by chance; tie: none is shown)",
+        highlight=False,
+    )
     for found in differences:
         line = f"  {found.metric:8} {found.first:.3f} - {found.second:.3f} = {found.first - found.second:+.3f}"
         out.print(f"{line}  {found.low:+.3f} to {found.high:+.3f}  p {found.p:.4f}  {found.verdict}", highlight=False)

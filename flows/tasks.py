@@ -18,10 +18,12 @@ from components.encoder.photographs import PHOTOGRAPHS_FILE, read_photographs
 from components.encoder.registry import load_network
 from components.encoder.store import EmbeddingStore
 from components.errors import ConfigurationError
-from components.evaluation.summary import Summary
+from components.evaluation.summary import GALLERY_FILE, Summary
 from components.registry import models
+from components.registry.captioner import CAPTIONER_FOLDER
 from components.registry.training_log import TrainingLog, log_inputs
 from components.vocabulary.vocabulary import Vocabulary
+from data_contracts.schema import SPECIALS
 from flows.downloads import progress_artifacts
 from flows.settings import settings
 
@@ -196,7 +198,7 @@ def package_model(
         table = table[(table["split"] == split) & table["image_id"].isin(store.index["image_id"])]
         reference = Reference.of(store.vectors(table["image_id"].unique()), table["tokens"])
         words = Vocabulary.load(vocabulary.path / VOCABULARY_FILE)
-        networks = [load_network(encoder) for encoder in profile.encoders]
+        networks = [load_network(encoder) for encoder in profile.encoders] if profile.registry.bundle_encoder else []
         trained = load_decoder(profile.decoder, len(words), store.dimension, decoder.path)
         history, length = read_history(decoder.path), profile.decoder.max_length
         return write_package(trained, words, networks, store.encoders, reference, history, length, folder)
@@ -204,12 +206,46 @@ def package_model(
     split = profile.dataset.train_split
     code = [f"components.registry.{name}" for name in ("package", "reference", "captioner", "served", "bundle")]
     code += [f"components.decoder.{name}" for name in ("search", "choice", "caption")] + ["components.encoder.pixels"]
-    relevant = {"split": split, "max_length": profile.decoder.max_length}
+    relevant = {
+        "split": split,
+        "max_length": profile.decoder.max_length,
+        "bundle_encoder": profile.registry.bundle_encoder,
+    }
     return make(Stage("package", relevant, [decoder, captions, vocabulary, embeddings], sources=code), work)
 
 
 @task
 def register_model(package: Artifact, evaluation: Artifact, profile: Profile, run_id: str) -> models.RegisteredModel:
-    """The package as a version of the registered model, with its scores."""
-    metrics = Summary.load(evaluation.path).metrics
-    return models.register(package.path, package.digest, profile.registry.model_name, run_id, metrics)
+    """The package as a version of the registered model, with its scores, its card and its gallery."""
+    from components.registry.card import CardFacts, render_card
+    from components.registry.register import register
+
+    summary, captioner_folder = Summary.load(evaluation.path), package.path / CAPTIONER_FOLDER
+    described = json.loads((captioner_folder / "model.json").read_text(encoding="utf-8"))
+    words = Vocabulary.load(captioner_folder / VOCABULARY_FILE)
+    card = render_card(
+        CardFacts(
+            name=profile.registry.model_name,
+            encoders=" + ".join(f"{encoder['name']} ({encoder['fingerprint']})" for encoder in described["encoders"]),
+            words=len(words) - len(SPECIALS),
+            bundled=described["bundled"],
+            bytes=sum(path.stat().st_size for path in package.path.rglob("*") if path.is_file()),
+            data={
+                "profile": profile.name,
+                "trained on": f"split {profile.dataset.train_split}",
+                "package": package.digest,
+            },
+            **{name: getattr(summary, name) for name in ("split", "images", "tokenizer", "metrics", "intervals")},
+            digest=summary.data,
+            licence=profile.registry.licence,
+        )
+    )
+    metadata = {
+        "schema": described["schema"],
+        "encoder_fingerprint": "+".join(encoder["fingerprint"] for encoder in described["encoders"]),
+        "evaluation_data": summary.data,
+        "scores": summary.metrics,
+        "intervals": {name: list(ends) for name, ends in summary.intervals.items()},
+    }
+    gallery = evaluation.path / GALLERY_FILE
+    return register(package.path, package.digest, profile.registry.model_name, run_id, metadata, card, gallery)

@@ -11,6 +11,7 @@ from components.encoder.registry import find_encoders
 from components.evaluation.summary import GALLERY_FILE, Summary
 from components.registry import tracking
 from components.registry.models import RegisteredModel
+from components.registry.promotion import record_evaluation
 from data_contracts.report import RuleResult
 from flows import checks, judging, tasks
 from flows.embed import extract_embeddings
@@ -56,6 +57,7 @@ def train_captioner(profile: Profile) -> TrainingResult:
         predictions_ok = checks.check_predictions(evaluation, captions, embeddings, profile, split, run)
         judging.publish_evaluation(evaluation, run)
         model = tasks.register_model(package, evaluation, profile, run)
+        record_evaluation(model, Summary.load(evaluation.path).data, run, judging.EVALUATION)
     judged = (captions_ok, vocabulary_ok, images_ok, embeddings_ok, training_ok, predictions_ok)
     return TrainingResult(
         run_id=run,

@@ -1,5 +1,6 @@
 """How a caption is chosen, and what is known of a caption that was."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,3 +67,12 @@ class Caption:
     def words(self) -> list[str]:
         """The words, one for each of `logprobs` but the last."""
         return self.text.split(" ") if self.text else []
+
+
+def percent(logprob: float) -> str:
+    """A probability, given as its natural logarithm, in percent with two digits that count: `83 %`, `0.012 %`."""
+    value = 100 * math.exp(logprob)
+    if value < 1e-6:
+        return "0 %"
+    digits = max(0, 1 - math.floor(math.log10(value)))
+    return f"{value:.{digits}f} %"

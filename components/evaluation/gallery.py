@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image, ImageOps
 
-from components.decoder.caption import Caption
+from components.decoder.caption import Caption, percent
 from components.errors import BadImageError
 
 PAGE_BYTES: Final = 7_900_000
@@ -118,15 +118,6 @@ def render_gallery(page: Page) -> str:
     count = sum(len(section.cards) for section in page.sections)
     budget = (PAGE_BYTES - rest) // max(count, 1) * 3 // 4 - BACKDROP_BYTES
     return render(lambda card: _thumbnail(card, budget))
-
-
-def percent(logprob: float) -> str:
-    """A probability, given as its natural logarithm, in percent with two digits that count: `83 %`, `0.012 %`."""
-    value = 100 * math.exp(logprob)
-    if value < 1e-6:
-        return "0 %"
-    digits = max(0, 1 - math.floor(math.log10(value)))
-    return f"{value:.{digits}f} %"
 
 
 def _thumbnail(card: Card, budget: int) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, Literal
 
 import numpy as np
@@ -113,14 +114,19 @@ def score_captions(
     columns = {"bleu4": image_bleu4, "rouge_l": image_rouge, "cider": image_cider}
     if java and java_scores:
         metrics["meteor"], columns["meteor"] = java_scorers.meteor(truths, candidates, java)
-        if missing := java_scorers.missing_spice_models():
-            where = java_scorers.spice_folder()
-            logger.info("SPICE is left out: it needs %s of CoreNLP 3.6.0 in %s", " and ".join(missing), where)
+        if java_scorers.missing_spice_models():
+            _tell_of_spice()
         else:
             columns["spice"] = java_scorers.spice(truths, candidates, java)
             metrics["spice"] = float(np.mean(columns["spice"]))
     ids = np.array(list(candidates), dtype="int64")
     return Scores(metrics, pd.DataFrame({"image_id": ids, **columns, **counts}), used)
+
+
+@cache
+def _tell_of_spice() -> None:
+    missing, where = " and ".join(java_scorers.missing_spice_models()), java_scorers.spice_folder()
+    logger.info("without SPICE, which is optional: it needs %s in %s", missing, where)
 
 
 def _bleu(truths: Tokenized, candidates: Tokenized) -> tuple[list[float], list[float], dict[str, np.ndarray]]:

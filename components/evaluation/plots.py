@@ -40,16 +40,18 @@ def plot_loss(history: Sequence[Mapping[str, float]], path: Path) -> None:
 def plot_cider(history: Sequence[Mapping[str, float]], path: Path) -> None:
     """CIDEr-D of greedy validation captions by epoch; `history` as for `plot_loss`."""
     with _figure(path) as axes:
-        _plot_epochs(axes, history, {"val_cider": ("validation, greedy captions", OTHER)})
-        _dress(axes, "CIDEr", "epoch", "1 is what papers print as 100")
+        _plot_epochs(axes, history, {"val_cider": ("validation, greedy captions", OTHER)}, 100)
+        _dress(axes, "CIDEr", "epoch", "× 100")
 
 
-def _plot_epochs(axes: "Axes", history: Sequence[Mapping[str, float]], lines: Mapping[str, tuple[str, str]]) -> None:
+def _plot_epochs(
+    axes: "Axes", history: Sequence[Mapping[str, float]], lines: Mapping[str, tuple[str, str]], scale: float = 1
+) -> None:
     from matplotlib.ticker import MaxNLocator
 
     marker = "o" if len(history) <= 30 else None
     for measure, (label, colour) in lines.items():
-        values = [row.get(measure, math.nan) for row in history]
+        values = [scale * row.get(measure, math.nan) for row in history]
         epochs = [row["epoch"] for row in history]
         axes.plot(epochs, values, color=colour, label=label, marker=marker, markersize=4, linewidth=2)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

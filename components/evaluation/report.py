@@ -147,14 +147,14 @@ def _plot(
         keep("cider", "After each epoch; the decoder of the best one was kept.", plots.plot_cider, history)
     keep(
         "scores",
-        "The mean is of images that fare very differently.",
+        "Each image counts the same in the mean.",
         plots.plot_scores,
         predictions["cider"].to_numpy(),
     )
-    keep("lengths", "Models are fond of one length.", plots.plot_lengths, texts, tokens)
+    keep("lengths", "Words in the captions of the model and of people.", plots.plot_lengths, texts, tokens)
     keep(
         "vocabulary",
-        "Rare words are known, and seldom said.",
+        "How many of the words that it knows are said, by how frequent they are in training.",
         plots.plot_coverage,
         words[len(SPECIALS) :],
         texts,

@@ -80,21 +80,37 @@ class Captioner:
         self.vocabulary = Vocabulary.load(folder / "vocabulary.json")
         self._model = tf.saved_model.load(str(folder / "saved_model"))
         self._length = int(card["max_length"]) - 1  # what follows START
+        self.cards: list[dict[str, Any]] = card["encoders"]
+        """The encoders that an embedding is made by, its parts one behind the other."""
         self.encoders = tuple(
             PackagedEncoder(encoder, getattr(self._model, f"embed_{number}"))
-            for number, encoder in enumerate(card["encoders"])
+            for number, encoder in enumerate(self.cards if card["bundled"] else ())
         )
-        """An embedding is theirs, one behind the other."""
+        """The same, when they are in the package."""
 
     @property
     def fingerprint(self) -> str:
         """The encoders' fingerprints."""
-        return "+".join(encoder.card["fingerprint"] for encoder in self.encoders)
+        return "+".join(card["fingerprint"] for card in self.cards)
+
+    @property
+    def dimension(self) -> int:
+        """Numbers in an embedding."""
+        return sum(card["dimension"] for card in self.cards)
+
+    def require_own_encoders(self) -> None:
+        """Raises `CaptioningError` when the package takes embeddings only."""
+        if not self.encoders:
+            names = "+".join(card["name"] for card in self.cards)
+            raise CaptioningError(
+                f"this model has no encoder in it: it captions embeddings of {names} {self.fingerprint}. "
+                "To caption photographs, register it with registry.bundle_encoder=true"
+            )
 
     def require_encoders(self, fingerprint: str) -> None:
         """Raises `CaptioningError` when embeddings of these encoders are not what the model was trained on."""
         if self.fingerprint != fingerprint:
-            names = "+".join(encoder.card["name"] for encoder in self.encoders)
+            names = "+".join(card["name"] for card in self.cards)
             raise CaptioningError(
                 f"the model was trained on embeddings of {names} {self.fingerprint}, "
                 f"these are of {fingerprint}: use a profile with the model's encoders"
@@ -102,6 +118,7 @@ class Captioner:
 
     def embed(self, photographs: Sequence[bytes]) -> tuple[np.ndarray, dict[int, BadImageError]]:
         """Embeddings (images, dimension) of the image files that can be read, in their order; why the others cannot."""
+        self.require_own_encoders()
         with ThreadPoolExecutor() as pool:
             read = [list(pool.map(encoder.read, photographs)) for encoder in self.encoders]
         bad = {row: image for images in read for row, image in enumerate(images) if isinstance(image, BadImageError)}

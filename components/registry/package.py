@@ -35,7 +35,10 @@ def write_package(
     max_length: int,
     folder: Path,
 ) -> int:
-    """Writes the package into `folder`. Returns the number of files."""
+    """Writes the package into `folder`, with the encoders' `networks` or, without any, for embeddings only.
+
+    Returns the number of files.
+    """
     inner = folder / CAPTIONER_FOLDER
     inner.mkdir(parents=True, exist_ok=True)
     # The decoder was trained to produce what follows START.
@@ -43,7 +46,8 @@ def write_package(
     vocabulary.save(inner / "vocabulary.json")
     reference.save(inner / REFERENCE_FILE)
     write_history(history, inner)
-    card = {"schema": MODEL_SCHEMA, "encoders": [asdict(encoder) for encoder in encoders], "max_length": max_length}
+    cards = [asdict(encoder) for encoder in encoders]
+    card = {"schema": MODEL_SCHEMA, "encoders": cards, "bundled": bool(networks), "max_length": max_length}
     (inner / "model.json").write_text(json.dumps(card, indent=1), encoding="utf-8")
     (folder / CODE_FILE).write_text(bundle("components.registry.served"), encoding="utf-8")
     return sum(path.is_file() for path in folder.rglob("*"))
@@ -70,7 +74,7 @@ def _export(
     number, share = spec([], tf.int32), spec([], tf.float32)
     archive = keras.export.ExportArchive()
     archive.track(decoder)
-    for position, (network, encoder) in enumerate(zip(networks, encoders, strict=True)):
+    for position, (network, encoder) in enumerate(zip(networks, encoders, strict=bool(networks))):
         archive.track(network)
         photographs = spec([None, encoder.input_size, encoder.input_size, 3], tf.uint8)
         archive.add_endpoint(f"embed_{position}", embed(network), [photographs])

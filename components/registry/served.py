@@ -4,18 +4,24 @@ Its code travels inside the model (see `components.registry.bundle`) and imports
 """
 
 import base64
+import os
 from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import pandas as pd
 
-from components.decoder.caption import Search
+from components.decoder.caption import Caption, Search
+from components.errors import ConfigurationError
 from components.registry.captioner import Captioner
+
+IMAGE_ROOT = "CAPTIONING_IMAGE_ROOT"
+"""Environment variable: the folder that a `path` may lie in. Without it no path is read."""
 
 
 class CaptionerModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-    """Captions photographs given as the bytes of image files, or as base64 text of them."""
+    """Captions photographs and embeddings."""
 
     captioner: Captioner
 
@@ -24,28 +30,84 @@ class CaptionerModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         self.captioner = Captioner(Path(context.artifacts["captioner"]))
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Column `image` → columns `caption`, `logprob`, `error`, a row an image.
+        """A row an input: `caption` and `logprob`, the best; `captions` and `logprobs`, the `top_n` best; `error`.
 
-        An image that cannot be read gets an empty caption and the reason in `error`.
+        An input has an `embedding`, or an `image` (the bytes of an image file, or base64 text of them), or a `path`.
+        One that cannot be read gets an empty caption and the reason in `error`.
         """
-        embeddings, bad = self.captioner.embed([_image_bytes(image) for image in model_input["image"]])
-        captions = self.captioner.caption(embeddings, Search(**(params or {})))
-        rows = pd.DataFrame({"caption": "", "logprob": float("nan"), "error": ""}, index=range(len(model_input)))
-        good = [row for row in rows.index if row not in bad]
-        rows.loc[good, "caption"] = [best.text for best, *_ in captions]
-        rows.loc[good, "logprob"] = [best.logprob for best, *_ in captions]
-        rows["error"] = [str(bad.get(row, "")) for row in rows.index]
-        return rows
+        given = dict(params or {})
+        top_n, method = int(given.pop("top_n", 1)), given.pop("search", "greedy")
+        if top_n < 1:
+            raise ConfigurationError(f"top_n must be 1 or more, not {top_n}")
+        if method == "beam" and top_n > 1:
+            given["beam"] = max(int(given.get("beam", Search.beam)), top_n)
+        search = Search(method=method, **given)
+        embeddings, errors = self._embed(model_input)
+        good = [row for row, error in enumerate(errors) if not error]
+        rows: list[list[Caption]] = [[] for _ in errors]
+        for row, captions in zip(good, self.captioner.caption(embeddings, search), strict=True):
+            rows[row] = captions[:top_n]
+        return pd.DataFrame(
+            {
+                "caption": [captions[0].text if captions else "" for captions in rows],
+                "logprob": [captions[0].logprob if captions else float("nan") for captions in rows],
+                "captions": [[caption.text for caption in captions] for captions in rows],
+                "logprobs": [[caption.logprob for caption in captions] for captions in rows],
+                "error": errors,
+            }
+        )
+
+    def _embed(self, given: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
+        """Embeddings of the inputs that have one or can be embedded, in their order, and why the others have none."""
+        columns = {name: list(given[name]) for name in ("embedding", "image", "path") if name in given}
+        found: list[np.ndarray | bytes | str] = [
+            self._read({name: values[row] for name, values in columns.items()}) for row in range(len(given))
+        ]
+        photographs = [row for row, each in enumerate(found) if isinstance(each, bytes)]
+        errors = [each if isinstance(each, str) else "" for each in found]
+        if photographs and not self.captioner.encoders:
+            for row in photographs:
+                errors[row] = "this model has no encoder in it: give embeddings"
+        elif photographs:
+            vectors, bad = self.captioner.embed([found[row] for row in photographs])  # type: ignore[misc]
+            embedded = iter(vectors)
+            for place, row in enumerate(photographs):
+                if place in bad:
+                    errors[row] = str(bad[place])
+                else:
+                    found[row] = next(embedded)
+        good = [each for each, error in zip(found, errors, strict=True) if not error]
+        return np.array(good, np.float32).reshape(len(good), self.captioner.dimension), errors
+
+    def _read(self, given: dict[str, Any]) -> np.ndarray | bytes | str:
+        """An input's embedding, or the bytes of its image, or what is wrong with it."""
+        embedding, image, path = (given.get(name) for name in ("embedding", "image", "path"))
+        if isinstance(embedding, list | tuple | np.ndarray):
+            vector = np.asarray(embedding, np.float32)
+            if vector.shape == (self.captioner.dimension,) and np.isfinite(vector).all():
+                return vector
+            return f"an embedding is {self.captioner.dimension} finite numbers"
+        if isinstance(image, bytes | bytearray | memoryview):
+            return bytes(image)
+        if isinstance(image, str):
+            try:
+                return base64.b64decode("".join(image.split()), validate=True)
+            except ValueError:
+                return "neither the bytes of an image nor base64 of them"
+        return _read_file(path) if isinstance(path, str) else "no image, no embedding and no path"
 
 
-def _image_bytes(image: object) -> bytes:
-    """The bytes given, or those that base64 text stands for; of anything else none, which `read` reports."""
-    if isinstance(image, bytes | bytearray | memoryview):
-        return bytes(image)
+def _read_file(path: str) -> bytes | str:
+    root = os.environ.get(IMAGE_ROOT)
+    if not root:
+        return f"no path is read unless {IMAGE_ROOT} names the folder that it may lie in"
     try:
-        return base64.b64decode("".join(image.split()), validate=True) if isinstance(image, str) else b""
-    except ValueError:
-        return b"no base64"
+        file = Path(root, path).resolve()
+        if not file.is_relative_to(Path(root).resolve()):
+            return f"{path} is not in the folder that {IMAGE_ROOT} names"
+        return file.read_bytes()
+    except (OSError, ValueError) as error:
+        return f"{path} cannot be read: {error}"
 
 
 mlflow.models.set_model(CaptionerModel())

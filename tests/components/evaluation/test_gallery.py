@@ -98,7 +98,7 @@ def thumbnail(attributes: dict[str, str | None]) -> Image.Image:
 
 def test_the_page_shows_scores_with_their_intervals_and_measures_with_their_notes() -> None:
     parsed = Parsed(render_gallery(page(section("best", card()), title="Captions of val")))
-    assert "Captions of val CIDEr 41.5 40.1 to 42.9 BLEU-4 19.0 Scores are multiplied by 100" in parsed.text
+    assert "Captions of val toy 3 CIDEr 41.5 40.1 to 42.9 BLEU-4 19.0 Scores are multiplied by 100" in parsed.text
     assert "Words used 1,234 of 9,000 Length 9.1 words" in parsed.text
     assert parsed.text.endswith("Where this comes from Model toy 3 Tokenizer ptb")
 
@@ -109,7 +109,7 @@ def test_a_card_shows_the_caption_how_sure_each_word_is_the_ranking_and_the_refe
     parsed = Parsed(render_gallery(page(section("best", one))))
     assert (
         "a red kite CIDEr 123 0.051 % kite.jpg #42 a 100 red 50 kite 26 end 0 A kite. Kites "
-        "The 2 best captions a red kite 6.2 % kites 0.000083 %"
+        "The 2 best of a beam a red kite 6.2 % kites 0.000083 %"
     ) in parsed.text
     ends = [attributes for attributes in parsed.all("li") if attributes.get("class") == "end"]
     assert [attributes["style"] for attributes in ends] == ["--p: 0.004"]

@@ -174,7 +174,7 @@ def test_each_card_has_the_references_of_its_image_and_five_captions(run: Run, m
             mine = material.captions[material.captions["image_id"] == image]
             references = card.split('<ul class="references"')[1].split("</ul>")[0]
             assert [piece.split("</li>")[0] for piece in references.split("<li>")[1:]] == mine["caption"].tolist()
-            assert "The 5 best captions" in card
+            assert "The 5 best of a beam" in card
             assert f"<h3>{mine['tokens'].iloc[0]}</h3>" in card
 
 

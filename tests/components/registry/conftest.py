@@ -64,13 +64,19 @@ def strong_decoder() -> Decoder:
     return decoder
 
 
-def written(decoder: Decoder, cards: list[EncoderCard], max_length: int, folder: Path) -> Path:
+def written(decoder: Decoder, cards: list[EncoderCard], max_length: int, folder: Path, *, bundled: bool = True) -> Path:
     vocabulary = Vocabulary.build([["a", "red", "kite", "dog"]], min_count=1)
     reference = Reference([0.5] * 5, [1.0] * 5, 2.0, 4.0)
-    networks = [network_of(card) for card in cards]
+    networks = [network_of(card) for card in cards] if bundled else []
     files = write_package(decoder, vocabulary, networks, cards, reference, HISTORY, max_length, folder)
     assert files == sum(path.is_file() for path in folder.rglob("*"))
     return folder
+
+
+@pytest.fixture(scope="session")
+def package_without_encoder(toy_decoder: Decoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package for embeddings only."""
+    return written(toy_decoder, [CARD], MAX_LENGTH, tmp_path_factory.mktemp("bare"), bundled=False)
 
 
 @pytest.fixture(scope="session")

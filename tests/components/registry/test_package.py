@@ -40,7 +40,7 @@ def test_the_package_is_code_graph_vocabulary_and_card(package: Path) -> None:
     card = json.loads((package / "captioner" / "model.json").read_text(encoding="utf-8"))
     encoder = {"name": "toy", "fingerprint": "0123456789abcdef", "dimension": 5, "input_size": 8}
     encoder |= {"preprocessing": "notebook", "storage": "float32"}
-    assert card == {"schema": 4, "encoders": [encoder], "max_length": 7}
+    assert card == {"schema": 4, "encoders": [encoder], "bundled": True, "max_length": 7}
     ast.parse((package / "model.py").read_text(encoding="utf-8"))
 
 

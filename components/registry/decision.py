@@ -1,0 +1,92 @@
+"""The rule by which a challenger becomes champion: a pure function of what is known of both."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from components.config import PromotionPolicy
+from components.evaluation.bootstrap import Interval, interval, resample
+
+Verdict = Literal["no champion", "better", "tie", "worse", "not comparable"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a registered model."""
+
+    model: str
+    """`models:/name/version`."""
+    data: str
+    """Digest of the images and references it was judged on; empty when it never was. See `evaluation.summary`."""
+    tokenizer: str
+    cider: Mapping[int, float]
+    """Each image's CIDEr-D."""
+    broken: tuple[str, ...]
+    """Critical rules of data contracts that were broken when it was judged."""
+    warnings: tuple[str, ...]
+    """Other broken rules."""
+    milliseconds: float
+    """From a photograph to its caption, both models on the same machine."""
+    bytes: int
+    """Size of the model's folder."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether the challenger becomes champion, and why."""
+
+    promote: bool
+    verdict: Verdict
+    """How its CIDEr compares with the champion's."""
+    difference: float | None
+    """Challenger's CIDEr - champion's, on the same images."""
+    interval: Interval | None
+    """What holds it with 95 % confidence, by a paired bootstrap over images."""
+    reasons: tuple[str, ...]
+    """Everything that was looked at and what it showed; what speaks against the challenger first."""
+
+
+def decide(challenger: Evidence, champion: Evidence | None, policy: PromotionPolicy) -> Decision:
+    """Whether the challenger is to become champion."""
+    verdict, difference, bounds, compared = _compare(challenger, champion)
+    against: list[str] = []
+    for_it = [compared]
+    if verdict in ("worse", "not comparable") or (verdict == "tie" and policy.minimum == "better"):
+        against.append(for_it.pop())
+    if challenger.broken:
+        against.append(f"broken when it was judged: {', '.join(challenger.broken)}")
+    if challenger.warnings and not policy.allow_warnings:
+        against.append(f"warnings when it was judged: {', '.join(challenger.warnings)}")
+    if champion:
+        for what, unit, mine, theirs, limit in (
+            ("takes", "ms a photograph", challenger.milliseconds, champion.milliseconds, policy.max_slower),
+            ("has", "MB", challenger.bytes / 1e6, champion.bytes / 1e6, policy.max_larger),
+        ):
+            told = f"{what} {mine:.3g} {unit}, the champion {theirs:.3g} (at most {limit:g} times that)"
+            (against if mine > limit * theirs else for_it).append(told)
+    return Decision(not against, verdict, difference, bounds, (*against, *for_it))
+
+
+def _compare(challenger: Evidence, champion: Evidence | None) -> tuple[Verdict, float | None, Interval | None, str]:
+    if not challenger.data:
+        return "not comparable", None, None, f"{challenger.model} was never judged: captioning evaluate --model …"
+    if champion is None:
+        return "no champion", None, None, "there is no champion"
+    if champion.model == challenger.model:
+        return "not comparable", None, None, f"{champion.model} is the champion already"
+    for what, mine, theirs in (
+        ("images and references", challenger.data, champion.data or "none"),
+        ("tokenizer", challenger.tokenizer, champion.tokenizer),
+        ("images", set(challenger.cider), set(champion.cider)),
+    ):
+        if mine != theirs:
+            shown = "" if isinstance(mine, set) else f" ({mine} and {theirs})"
+            how = f"captioning evaluate --model {challenger.model} --against {champion.model} …"
+            return "not comparable", None, None, f"judged on different {what}{shown}; judge both: {how}"
+    differences = np.array([challenger.cider[image] - champion.cider[image] for image in sorted(challenger.cider)])
+    bounds = interval(resample(differences[:, None])[:, 0])
+    verdict: Verdict = "better" if bounds.low > 0 else "worse" if bounds.high < 0 else "tie"
+    told = f"CIDEr {differences.mean():+.3f} ({bounds.low:+.3f} to {bounds.high:+.3f}) on {len(differences):,} images"
+    return verdict, float(differences.mean()), bounds, f"{verdict}: {told}"

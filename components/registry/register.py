@@ -1,0 +1,137 @@
+"""Registering a package: MLflow's model folder around it, with card and gallery, as the next version."""
+
+import base64
+import io
+from collections.abc import Mapping
+from contextlib import redirect_stderr
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import Array
+from PIL import Image
+
+from components.decoder.caption import Search
+from components.registry.captioner import CAPTIONER_FOLDER, CODE_FILE
+from components.registry.models import CHALLENGER, CHAMPION, DIGEST_TAG, RegisteredModel, describe
+
+CARD_FILE = "README.md"
+GALLERY_FILE = "gallery.html"
+REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "tensorflow")
+
+
+def register(
+    package: Path, digest: str, name: str, run_id: str, metadata: Mapping[str, Any], card: str, gallery: Path | None
+) -> RegisteredModel:
+    """Registers the package as the next version, the challenger; and the champion when there is none.
+
+    `metadata` goes into the model's MLmodel, `card` and `gallery` beside it. The package of the same digest is
+    registered once: a second call finds it.
+    """
+    client = MlflowClient()
+    found = _version_of(client, name, digest)
+    if found is None:
+        with TemporaryDirectory() as parts:
+            folder = Path(parts, "model")
+            write_model_folder(package, folder, metadata, card, gallery)
+            model_id = _log(client, folder, name, run_id)
+        with redirect_stderr(io.StringIO()):  # MLflow prints there what our callers say in their own words
+            found = mlflow.register_model(f"models:/{model_id}", name, tags={DIGEST_TAG: digest}).version
+        client.update_model_version(name, found, description=card)
+    aliases = client.get_registered_model(name).aliases
+    if int(aliases.get(CHALLENGER, 0)) < int(found):
+        client.set_registered_model_alias(name, CHALLENGER, found)
+    if CHAMPION not in aliases:
+        client.set_registered_model_alias(name, CHAMPION, found)
+    return describe(f"models:/{name}/{found}")
+
+
+def write_model_folder(
+    package: Path, folder: Path, metadata: Mapping[str, Any], card: str, gallery: Path | None
+) -> None:
+    """Writes MLflow's model folder of a package: code, artefacts, signature, example, pinned requirements."""
+    mlflow.pyfunc.save_model(
+        folder,
+        python_model=str(package / CODE_FILE),
+        artifacts={"captioner": str(package / CAPTIONER_FOLDER)},
+        signature=signature(),
+        input_example=pd.DataFrame({"image": [base64.b64encode(example()).decode("ascii")]}),
+        pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
+        metadata=dict(metadata),
+    )
+    # MLflow notes the pickler it does not use, and where the files lay on this machine.
+    described = Model.load(folder)
+    function = described.flavors["python_function"]
+    function.pop("cloudpickle_version", None)
+    function["model_code_path"] = CODE_FILE
+    for artifact in function["artifacts"].values():
+        artifact["uri"] = artifact["path"]
+    described.save(folder / "MLmodel")
+    (folder / CARD_FILE).write_text(card, encoding="utf-8")
+    if gallery:
+        (folder / GALLERY_FILE).write_bytes(gallery.read_bytes())
+
+
+def signature() -> ModelSignature:
+    """What a registered model takes and gives."""
+    search = Search()
+    text, real, whole = DataType.string, DataType.double, DataType.integer
+    return ModelSignature(
+        inputs=Schema(
+            [
+                ColSpec(DataType.binary, "image", required=False),
+                ColSpec(Array(DataType.double), "embedding", required=False),
+                ColSpec(text, "path", required=False),
+            ]
+        ),
+        outputs=Schema(
+            [
+                ColSpec(text, "caption"),
+                ColSpec(real, "logprob"),
+                ColSpec(Array(text), "captions"),
+                ColSpec(Array(real), "logprobs"),
+                ColSpec(text, "error"),
+            ]
+        ),
+        params=ParamSchema(
+            [
+                ParamSpec("search", text, search.method),
+                ParamSpec("beam", whole, search.beam),
+                ParamSpec("top_n", whole, 1),
+                ParamSpec("temperature", real, search.temperature),
+                ParamSpec("top_k", whole, search.top_k),
+                ParamSpec("top_p", real, search.top_p),
+                ParamSpec("seed", whole, search.seed),
+                ParamSpec("max_length", whole, search.max_length),
+            ]
+        ),
+    )
+
+
+def _log(client: MlflowClient, folder: Path, name: str, run_id: str) -> str:
+    """Makes the folder a logged model of the run. Returns its id."""
+    experiment = client.get_run(run_id).info.experiment_id
+    model = client.create_logged_model(experiment, name, source_run_id=run_id, model_type="captioner")
+    client.log_model_artifacts(model.model_id, str(folder))
+    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    return str(model.model_id)
+
+
+def example() -> bytes:
+    """A small photograph of nothing in particular."""
+    content = io.BytesIO()
+    Image.linear_gradient("L").resize((64, 48)).convert("RGB").save(content, "JPEG")
+    return content.getvalue()
+
+
+def _version_of(client: MlflowClient, name: str, digest: str) -> str | None:
+    versions = client.search_model_versions(f"name = '{name}' and tags.`{DIGEST_TAG}` = '{digest}'")
+    return str(versions[0].version) if versions else None

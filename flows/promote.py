@@ -1,0 +1,68 @@
+"""The promotion flow: whether a challenger becomes champion, by rule; and the way back."""
+
+from dataclasses import asdict, dataclass
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+
+from components.config import PromotionPolicy
+from components.registry import promotion, tracking
+from components.registry.decision import Decision, Evidence, decide
+from components.registry.models import RegisteredModel, describe
+from flows.settings import settings
+from flows.tasks import task
+
+
+@dataclass(frozen=True)
+class PromotionResult:
+    """What a promotion flow decided."""
+
+    run_id: str
+    challenger: RegisteredModel
+    champion: RegisteredModel | None
+    """The champion before."""
+    decision: Decision
+
+
+@flow(name="promote-model")
+def promote_model(
+    name: str = "captioner",
+    version: str | None = None,
+    policy: PromotionPolicy = PromotionPolicy(),  # noqa: B008 - frozen
+) -> PromotionResult:
+    """Judges a version (without one, the challenger) by the policy, and makes it champion if it is to be."""
+    tracking.connect(settings().mlflow, settings().model_files)
+    challenger = describe(f"models:/{name}/{version}" if version else f"models:/{name}@challenger")
+    champion = promotion.find_champion(name)
+    params = {"challenger": challenger.uri, "champion": champion and champion.uri, **policy.model_dump()}
+    with tracking.tracked_run(f"promote {name} {challenger.version}", params) as run:
+        mine, theirs = gather_evidence(challenger, champion)
+        decision = decide(mine, theirs, policy)
+        if decision.promote:
+            promotion.promote(challenger, champion)
+        publish_decision(run, decision, mine, theirs)
+    return PromotionResult(run, describe(challenger.uri), champion, decision)
+
+
+@task
+def gather_evidence(challenger: RegisteredModel, champion: RegisteredModel | None) -> tuple[Evidence, Evidence | None]:
+    """Both models' last evaluations on the same data, and their speed on this machine."""
+    return promotion.gather(challenger, champion)
+
+
+@task
+def publish_decision(run_id: str, decision: Decision, challenger: Evidence, champion: Evidence | None) -> None:
+    """Keeps the decision in MLflow and shows it in Prefect."""
+    promotion.record_decision(run_id, decision, challenger, champion)
+    told = "promoted" if decision.promote else "not promoted"
+    reasons = "\n".join(f"- {reason}" for reason in decision.reasons)
+    create_markdown_artifact(f"# {challenger.model}: {told}\n\n{reasons}\n", key="promotion")
+
+
+def roll_back(name: str) -> tuple[RegisteredModel, RegisteredModel]:
+    """Makes the champion before this one champion again, and keeps that in MLflow. Returns both."""
+    tracking.connect(settings().mlflow, settings().model_files)
+    with tracking.tracked_run(f"roll back {name}", {"name": name}) as run:
+        was, now = promotion.roll_back(name)
+        tracking.log_dict(run, {"was": asdict(was), "now": asdict(now)}, promotion.DECISION_FILE)
+    return was, now
