@@ -139,17 +139,17 @@ def check_predictions(
 
 
 @task
-def check_scoring(scoring: Artifact, images: Path, limits: Limits, run_id: str) -> Artifact:
+def check_scoring(scoring: Artifact, limits: Limits, run_id: str) -> Artifact:
     """Halts the flow before anything is handed over: images without a row, captions unfit to be shown."""
 
     def judge() -> ContractReport:
-        from components.scoring.inputs import list_images, uri_of
-        from components.scoring.score import read_predictions
+        from components.scoring.score import parts_of
         from data_contracts.predictions import check
 
         # By address, not by content: copies of a picture are two inputs.
-        predictions = read_predictions(scoring.path).assign(image_id=lambda rows: rows["uri"])
-        return check(predictions, [uri_of(images, name) for name in list_images(images)], limits)
+        predictions = pd.concat([pd.read_parquet(part) for part in parts_of(scoring.path)], ignore_index=True)
+        expected = pd.read_parquet(scoring.path / "inputs.parquet", columns=["uri"])["uri"]
+        return check(predictions.assign(image_id=predictions["uri"]), expected, limits)
 
     return _check("predictions", [scoring], limits, judge, run_id)
 

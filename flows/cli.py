@@ -133,23 +133,30 @@ def evaluate(
 
 @app.command()
 def score(
-    images: Annotated[Path, typer.Option("--images", help="A folder, a zip, or a Parquet file with a column `path`.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder that gets predictions.parquet.")],
+    images: Annotated[
+        str,
+        typer.Option(
+            "--images", help="A folder, a zip, a Parquet table with a column `path`, or a text file of paths."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder of Parquet files; it grows by what is new.")],
     model: ModelOption = CHAMPION,
     beam: BeamOption = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Run the batch scoring flow. Exit code 4: done, but some images could not be read."""
+    from components.dataset.archive import is_url
+    from components.scoring.dataset import prepare_folder
     from components.scoring.inputs import list_images
-    from components.scoring.score import prepare_folder
 
     prepare_folder(out.absolute())  # a wrong path is told before anything is started
     list_images(images)
+    place = images if is_url(images) else str(Path(images).absolute())
     with _prefect():
         from flows import show
         from flows.score import ScoringRequest, score_images
 
-        request = ScoringRequest(images=images.absolute(), out=out.absolute(), model=model, beam=beam)
+        request = ScoringRequest(images=place, out=out.absolute(), model=model, beam=beam)
         result = score_images(request)
     if show.scoring(result, as_json):
         raise typer.Exit(QUARANTINED)

@@ -1,8 +1,10 @@
 """The scoring flow: a batch of images captioned by a registered model."""
 
-from dataclasses import asdict, dataclass
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 from prefect import flow
 from pydantic import PositiveInt
 
@@ -11,21 +13,24 @@ from components.config import Section
 from components.decoder.caption import Search
 from components.registry import models, tracking
 from components.registry.models import RegisteredModel
-from components.scoring import inputs, score
+from components.scoring import dataset, inputs, score
+from components.scoring.dataset import Scorer
 from data_contracts.limits import Limits
 from data_contracts.report import RuleResult
 from flows import checks
 from flows.settings import settings
 from flows.tasks import make, task
 
+INPUTS_FILE = "inputs.parquet"
+
 
 class ScoringRequest(Section):
     """What to caption, with what, and where to put it."""
 
-    images: Path
-    """A folder, a zip file, or a Parquet table with a column `path`."""
+    images: str
+    """A folder, a zip file, a Parquet table with a column `path`, or a text file of paths; a path or an fsspec URL."""
     out: Path
-    """Folder that gets `predictions.parquet`."""
+    """Folder of the predictions' data set, which grows by what is new in `images`."""
     model: str = "models:/captioner@champion"
     beam: PositiveInt = 1
     """Hypotheses kept by the search; 1 is greedy."""
@@ -39,55 +44,91 @@ class ScoringResult:
     run_id: str
     model: RegisteredModel
     predictions: Path
+    """The data set."""
+    known: int
+    """Inputs that the data set had already."""
     captioned: int
     quarantined: tuple[tuple[str, str], ...]
-    """Address and reason of each image that could not be read."""
+    """Address and reason of each new image that could not be read."""
     warnings: tuple[RuleResult, ...]
 
 
 @flow(name="score-images")
 def score_images(request: ScoringRequest) -> ScoringResult:
-    """One row an image in `predictions.parquet`; an image that cannot be read is a quarantined row."""
-    score.prepare_folder(request.out)
+    """One row an image in the data set `out`; an image that cannot be read is a quarantined row.
+
+    What the data set has already of the same model, search and content is not scored again.
+    """
+    dataset.prepare_folder(request.out)
     tracking.connect(settings().mlflow, settings().model_files)
     model = models.describe(request.model)
-    search = Search.of_width(request.beam)
+    scorer = Scorer(model.uri, model.digest, Search.of_width(request.beam))
     params = {**request.model_dump(mode="json"), "model": model.uri}
     with tracking.tracked_run(f"score {model.name} {model.version}", params) as run:
-        scoring = caption_images(request.images, model, search)
-        predictions_ok = checks.check_scoring(scoring, request.images, request.limits, run)
-        drift_ok = checks.check_drift(scoring, request.limits, run)
-        predictions = publish_predictions(scoring, request.out, run)
-    rows = score.read_predictions(predictions.parent)
-    bad = rows[rows["status"] == "quarantined"]
-    quarantined = tuple(zip(bad["uri"], bad["error"], strict=True))
-    warnings = checks.conclude((predictions_ok, drift_ok), run)
-    return ScoringResult(run, model, predictions, len(rows) - len(bad), quarantined, warnings)
-
-
-@task(tags=["gpu"])
-def caption_images(images: Path, model: RegisteredModel, search: Search) -> Artifact:
-    """A registered model's captions of every image given; the same images and model are captioned once."""
-    names = inputs.list_images(images)
-
-    def work(folder: Path) -> int:
-        captioner = models.load_captioner(model.uri)
-        predictions, drift = score.caption_images(
-            images, names, captioner, search, model.version, settings().embeddings
-        )
-        drift.to_parquet(folder / score.DRIFT_FILE, index=False)
-        score.write_predictions(predictions, folder)
-        return len(predictions)
-
-    code = ["components.scoring.inputs", "components.scoring.score"]
-    given = [str(images), inputs.fingerprint(images, names), model.uri, settings().mlflow]
-    return make(Stage("scoring", asdict(search), inputs=given, sources=code), work)
+        given = list_inputs(request.images)
+        scoring = caption_images(given, request, scorer)
+        judged = []
+        if scoring:
+            judged = [
+                checks.check_scoring(scoring, request.limits, run),
+                checks.check_drift(scoring, request.limits, run),
+            ]
+        counts = publish_predictions(given, scoring, request.out, scorer, run)
+    rows = pd.concat([pd.read_parquet(part) for part in score.parts_of(scoring.path)]) if scoring else None
+    bad = rows[rows["status"] == "quarantined"] if rows is not None else pd.DataFrame(columns=["uri", "error"])
+    return ScoringResult(
+        run_id=run,
+        model=model,
+        predictions=request.out,
+        known=counts["known"],
+        captioned=counts["captioned"],
+        quarantined=tuple(zip(bad["uri"], bad["error"], strict=True)),
+        warnings=checks.conclude(judged, run),
+    )
 
 
 @task
-def publish_predictions(scoring: Artifact, out: Path, run_id: str) -> Path:
-    """Hands the predictions over: whole in `out`, or not at all; with the counts in the MLflow run."""
-    predictions = score.read_predictions(scoring.path)
-    counts = {status: int((predictions["status"] == status).sum()) for status in ("ok", "quarantined")}
-    tracking.log_metrics(run_id, {"images": len(predictions), **counts})
-    return score.write_predictions(predictions, out)
+def list_inputs(images: str) -> Artifact:
+    """Every input's address and the digest of its content."""
+    names = inputs.list_images(images)
+
+    def work(folder: Path) -> int:
+        table = score.with_identity(inputs.read_inputs(images, names))
+        table.to_parquet(folder / INPUTS_FILE, index=False)
+        return len(table)
+
+    code = ["components.scoring.inputs", "components.dataset.archive", "components.encoder.photographs"]
+    return make(Stage("inputs", None, inputs=[images, inputs.fingerprint(images, names)], sources=code), work)
+
+
+@task(tags=["gpu"])
+def caption_images(given: Artifact, request: ScoringRequest, scorer: Scorer) -> Artifact | None:
+    """The captions of what the data set lacks, if it lacks anything; a killed run's parts are not made again."""
+    known = dataset.read_dataset(request.out, scorer)
+    new = dataset.new_inputs(pd.read_parquet(given.path / INPUTS_FILE), known)
+    if new.empty:
+        return None
+
+    def work(folder: Path) -> int:
+        new.to_parquet(folder / INPUTS_FILE, index=False)
+        captioner, archives = models.load_captioner(scorer.model), inputs.archives_of(request.images)
+        return score.score_parts(new, known, archives, captioner, scorer, settings().embeddings, folder)
+
+    what = hashlib.sha256(new[["uri", "image_id"]].to_csv(index=False).encode()).hexdigest()
+    code = [f"components.scoring.{name}" for name in ("inputs", "score", "dataset")]
+    stage = Stage("scoring", scorer.identity, inputs=[what, scorer.model, settings().mlflow], sources=code)
+    return make(stage, work, resumable=True)
+
+
+@task
+def publish_predictions(
+    given: Artifact, scoring: Artifact | None, out: Path, scorer: Scorer, run_id: str
+) -> dict[str, int]:
+    """Hands the predictions over, as one batch of the data set; with the counts in the MLflow run."""
+    counts = {"inputs": given.rows, "known": given.rows, "captioned": 0, "quarantined": 0}
+    if scoring:
+        counts |= dataset.commit_batch(out, scoring.key[:16], scoring.path, scorer, given.rows)
+        if scoring.seconds:
+            tracking.log_metrics(run_id, {"images_per_second": scoring.rows / scoring.seconds})
+    tracking.log_metrics(run_id, counts)
+    return counts

@@ -183,12 +183,15 @@ def scoring(result: "ScoringResult", as_json: bool) -> int:
             run_id=result.run_id,
             model_uri=result.model.uri,
             predictions=str(result.predictions),
+            known=result.known,
             captioned=result.captioned,
             quarantined=[{"uri": uri, "error": error} for uri, error in result.quarantined],
         )
         return len(result.quarantined)
     out = _console()
-    out.print(f"{result.captioned:,} captioned, {len(result.quarantined):,} quarantined by {result.model.uri}")
+    known = f", {result.known:,} were there already" if result.known else ""
+    told = f"{result.captioned:,} captioned, {len(result.quarantined):,} quarantined by {result.model.uri}{known}"
+    out.print(told, highlight=False)
     for uri, error in result.quarantined[:20]:
         out.print(f"  {uri}: {error}", highlight=False, markup=False)
     if len(result.quarantined) > 20:

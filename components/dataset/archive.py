@@ -4,13 +4,18 @@ import lzma
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from pathlib import Path
 from stat import S_ISREG
 from types import TracebackType
-from typing import Protocol, Self
+from typing import IO, Any, Protocol, Self
 
+from components.dataset.remote import client_errors
 from components.errors import BadImageError, ConfigurationError
+
+Location = Path | str
+"""A path, or an address for fsspec (with ://)."""
 
 _DAMAGED = (
     # KeyError, a LookupError: no such member; RuntimeError: encrypted; NotImplementedError: an unknown compression.
@@ -27,6 +32,10 @@ class ImageArchive(Protocol):
         """(name, bytes, change mark) of every file, sorted by name."""
         ...
 
+    def mark(self, name: str) -> tuple[int, int]:
+        """(bytes, change mark) of one file; (-1, -1) when it is not there."""
+        ...
+
     def read(self, name: str, limit: int | None = None) -> bytes:
         """The content of one file. Raises `BadImageError` when it cannot be read, or has more than `limit` bytes."""
         ...
@@ -41,7 +50,7 @@ class ImageArchive(Protocol):
 class ZipArchive:
     """A zip file. The change mark is the member's CRC-32."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | IO[bytes]) -> None:
         try:
             self._zip = zipfile.ZipFile(path)
         except _DAMAGED as error:
@@ -51,6 +60,13 @@ class ZipArchive:
 
     def listing(self) -> list[tuple[str, int, int]]:  # noqa: D102 - see ImageArchive
         return sorted((i.filename, i.file_size, i.CRC) for i in self._zip.infolist() if not i.filename.endswith("/"))
+
+    def mark(self, name: str) -> tuple[int, int]:  # noqa: D102
+        try:
+            entry = self._zip.getinfo(name)
+        except KeyError:
+            return -1, -1
+        return entry.file_size, entry.CRC
 
     def read(self, name: str, limit: int | None = None) -> bytes:  # noqa: D102
         try:
@@ -78,7 +94,18 @@ class FolderArchive:
         files = ((path, path.stat()) for path in self._path.rglob("*") if path.is_file())
         return sorted((p.relative_to(self._path).as_posix(), s.st_size, s.st_mtime_ns) for p, s in files)
 
+    def mark(self, name: str) -> tuple[int, int]:  # noqa: D102
+        if is_url(name):
+            return UrlArchive(name).mark("")
+        try:
+            status = (self._path / name).stat()
+        except (OSError, ValueError):
+            return -1, -1
+        return status.st_size, status.st_mtime_ns
+
     def read(self, name: str, limit: int | None = None) -> bytes:  # noqa: D102
+        if is_url(name):
+            return UrlArchive(name).read("", limit)
         try:
             path = self._path / name
             status = path.stat()
@@ -96,6 +123,61 @@ class FolderArchive:
         pass
 
 
+class UrlArchive:
+    """What lies below an address of fsspec (s3://, gs://, …). The change mark is of the ETag or the date."""
+
+    def __init__(self, url: str) -> None:
+        from fsspec.core import url_to_fs
+
+        try:
+            self._files, self._root = url_to_fs(url)
+        except (ImportError, ValueError) as error:
+            raise ConfigurationError(f"cannot open {url}: {error}") from error
+        self._url = url
+        self._failures: tuple[type[Exception], ...] = (*client_errors(), *_DAMAGED)
+
+    def listing(self) -> list[tuple[str, int, int]]:  # noqa: D102
+        try:
+            found = self._files.find(self._root, detail=True)
+        except self._failures as error:
+            raise ConfigurationError(f"cannot list {self._url}: {error}") from error
+        root = self._root.rstrip("/") + "/"
+        return sorted((path.removeprefix(root), *_mark(entry)) for path, entry in found.items())
+
+    def mark(self, name: str) -> tuple[int, int]:  # noqa: D102
+        if is_url(name):
+            return UrlArchive(name).mark("")
+        try:
+            return _mark(self._files.info(self._path(name)))
+        except self._failures:
+            return -1, -1
+
+    def read(self, name: str, limit: int | None = None) -> bytes:  # noqa: D102
+        if is_url(name):
+            return UrlArchive(name).read("", limit)
+        try:
+            size = self._files.info(self._path(name)).get("size")
+            _require_size(size or 0, limit)
+            content: bytes = self._files.cat_file(self._path(name))
+        except self._failures as error:
+            raise BadImageError(f"cannot be read: {error or type(error).__name__}") from error
+        return content
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def _path(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{name}" if name else self._root
+
+
+def _mark(entry: Mapping[str, Any]) -> tuple[int, int]:
+    signs = [str(entry[key]) for key in ("ETag", "etag", "md5Hash", "LastModified", "mtime", "created") if key in entry]
+    return int(entry.get("size") or 0), int.from_bytes(sha256(" ".join(signs).encode()).digest()[:6])
+
+
 def _require_size(size: int, limit: int | None) -> None:
     if limit is not None and size > limit:
         raise BadImageError(f"{size:,} bytes are more than {limit:,}")
@@ -110,6 +192,30 @@ def whole_names(names: Iterable[str]) -> dict[str, str]:
     return {base: found[0] for base, found in bases.items() if len(found) == 1} | {name: name for name in names}
 
 
-def open_archive(path: Path) -> ImageArchive:
-    """The archive at `path`. Raises `ConfigurationError` when there is none or it is damaged."""
+def is_url(location: Location) -> bool:
+    """Whether it is fsspec's, and not a path of this machine."""
+    return "://" in str(location)
+
+
+def parent_of(location: Location) -> Location:
+    """Where it lies."""
+    return str(location).rpartition("/")[0] if is_url(location) else Path(location).parent
+
+
+def open_archive(location: Location) -> ImageArchive:
+    """The archive at a path or an address. Raises `ConfigurationError` when there is none or it is damaged."""
+    if is_url(location):
+        url = str(location)
+        return ZipArchive(_opened(url)) if url.lower().endswith(".zip") else UrlArchive(url)
+    path = Path(location)
     return FolderArchive(path) if path.suffix.lower() != ".zip" or path.is_dir() else ZipArchive(path)
+
+
+def _opened(url: str) -> IO[bytes]:
+    import fsspec
+
+    try:
+        file: IO[bytes] = fsspec.open(url, "rb").open()
+    except (ImportError, *_DAMAGED) as error:
+        raise ConfigurationError(f"cannot open {url}: {error}") from error
+    return file

@@ -161,7 +161,7 @@ def _open_fsspec(url: str, start: int, known: Version | None) -> Iterator[Remote
             raise ConfigurationError(f"{url}: {error}. Sources are paths, http(s)://, s3:// or gs:// URLs") from error
         except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
             raise ConfigurationError(f"cannot download {url}: {error!r}. Correct the address in the profile") from error
-        except _client_errors() as error:
+        except client_errors() as error:
             raise _failed(url, error) from error
         yield RemoteFile(version, begin, _fsspec_chunks(file, url))
 
@@ -170,11 +170,11 @@ def _fsspec_chunks(file: IO[bytes], url: str) -> Iterator[bytes]:
     try:
         while chunk := file.read(BLOCK):
             yield chunk
-    except _client_errors() as error:
+    except client_errors() as error:
         raise _failed(url, error) from error
 
 
-def _client_errors() -> tuple[type[Exception], ...]:
+def client_errors() -> tuple[type[Exception], ...]:
     """What fsspec and the clients beneath it raise; the clients are installed only with the extras."""
     loaded = ((sys.modules.get(module), name) for module, name in CLIENT_ERRORS.items())
     return (OSError, *(getattr(module, name) for module, name in loaded if module))

@@ -14,13 +14,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from components.config import EncoderConfig
-from components.dataset.archive import open_archive
+from components.dataset.archive import Location, open_archive
 from components.encoder.pixels import MAX_BYTES, read_pixels
 from components.encoder.pool import EmbeddingPool, Found, shard_name
 from components.encoder.registry import find_encoder, has_gpu, load_network
@@ -101,7 +100,7 @@ def plan_shards(photographs: pd.DataFrame, found: Found, shard_size: int) -> lis
 
 def embed_shards(
     shards: Sequence[Shard],
-    archives: Mapping[str, Path],
+    archives: Mapping[str, Location],
     engine: Engine,
     pool: EmbeddingPool,
     threads: int | None = None,

@@ -4,11 +4,10 @@ import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
 
 import pandas as pd
 
-from components.dataset.archive import open_archive
+from components.dataset.archive import Location, open_archive
 from components.encoder.pixels import MAX_BYTES
 from components.encoder.streaming import map_ahead
 from components.errors import BadImageError
@@ -21,7 +20,7 @@ READERS, AHEAD = 4, 16
 """Threads that read, and files in memory at most besides theirs."""
 
 
-def read_photographs(images: pd.DataFrame, archives: Mapping[str, Path]) -> pd.DataFrame:
+def read_photographs(images: pd.DataFrame, archives: Mapping[str, Location]) -> pd.DataFrame:
     """The table `PHOTOGRAPHS` of the images, each id once, in the order of their ids. Every file is read once.
 
     `images` has the columns `image_id`, `archive` and `file_name`.

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from components.dataset.archive import Location
 from components.encoder.extract import Engine, embed_shards, plan_shards
 from components.encoder.pool import EmbeddingPool, EncoderCard
+from components.errors import CaptioningError
 from components.registry.captioner import BATCH, Captioner
 
 SHARD = 1024
@@ -14,12 +16,14 @@ SHARD = 1024
 
 
 def fill_pools(
-    captioner: Captioner, photographs: pd.DataFrame, archives: Mapping[str, Path], pools: Path
+    captioner: Captioner, photographs: pd.DataFrame, archives: Mapping[str, Location], pools: Path
 ) -> list[EmbeddingPool]:
     """The pool of each of the captioner's encoders, with all it can know of these photographs (`schema.PHOTOGRAPHS`).
 
-    What is in a pool is not embedded again.
+    What is in a pool is not embedded again. Raises `CaptioningError` when the captioner has no encoder in it.
     """
+    if not captioner.encoders:
+        raise CaptioningError("this model has no encoder in it: register it with registry.bundle_encoder=true")
     filled = []
     for encoder in captioner.encoders:
         pool = EmbeddingPool.of(pools, EncoderCard(**encoder.card))

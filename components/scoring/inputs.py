@@ -1,4 +1,4 @@
-"""The images a scoring run is given: a folder, a zip file, or a Parquet table of paths."""
+"""The images a scoring run is given: a folder, a zip file, or a list of addresses; here or wherever fsspec reaches."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,28 +8,30 @@ import pandas as pd
 import pyarrow.parquet as pq
 from PIL import Image
 
-from components.dataset.archive import open_archive
+from components.dataset.archive import Location, is_url, open_archive, parent_of
 from components.encoder.photographs import read_photographs
 from components.errors import ConfigurationError
 
 PATH_COLUMN = "path"
 INPUT = "input"
 """What the photographs' table calls the only archive there is."""
+LISTS = (".parquet", ".txt")
 
 
-def list_images(images: Path) -> list[str]:
-    """The names of the inputs, sorted for a folder or a zip, in the table's order for Parquet.
+def list_images(images: Location) -> list[str]:
+    """The names of the inputs: sorted for a folder or a zip, in the list's order for Parquet and text.
 
-    In a folder or a zip every file with an image's extension counts, whatever is in it.
+    In a folder or a zip every file with an image's extension counts, whatever is in it. A Parquet table has a column
+    `path`, a text file a path a line; they are relative to the list, or whole. A path listed twice is one input.
     Raises `ConfigurationError` when there is nothing of the kind at `images`.
     """
-    if not images.exists():
-        raise ConfigurationError(f"there is no {images}. Give a folder, a zip or a Parquet file")
-    if images.suffix == ".parquet":
-        return _listed_paths(images)
-    if images.is_file() and images.suffix.lower() != ".zip":
+    if not is_url(images) and not Path(images).exists():
+        raise ConfigurationError(f"there is no {images}. Give a folder, a zip, a Parquet table or a text file of paths")
+    if _is_list(images):
+        return _listed(images)
+    if not is_url(images) and Path(images).is_file() and Path(images).suffix.lower() != ".zip":
         raise ConfigurationError(
-            f"{images} is no folder, zip or Parquet file. Single photographs: captioning caption {images}"
+            f"{images} is no folder, zip, Parquet or text file. Single photographs: captioning caption {images}"
         )
     extensions = Image.registered_extensions()
     with open_archive(images) as archive:
@@ -39,51 +41,59 @@ def list_images(images: Path) -> list[str]:
     return names
 
 
-def uri_of(images: Path, name: str) -> str:
+def uri_of(images: Location, name: str) -> str:
     """What the predictions table calls an input."""
-    if images.suffix == ".parquet":
+    if _is_list(images):
         return name
-    return f"{images}!{name}" if images.is_file() else str(images / name)
+    if str(images).lower().endswith(".zip") and (is_url(images) or Path(images).is_file()):
+        return f"{images}!{name}"
+    return f"{str(images).rstrip('/')}/{name}"
 
 
-def archives_of(images: Path) -> dict[str, Path]:
-    """Where the inputs lie, as `read_photographs` and `embed_shards` want it. A table's paths start at the table."""
-    return {INPUT: images.parent if images.suffix == ".parquet" else images}
+def archives_of(images: Location) -> dict[str, Location]:
+    """Where the inputs lie, as `read_photographs` and `embed_shards` want it. A list's paths start at the list."""
+    return {INPUT: parent_of(images) if _is_list(images) else images}
 
 
-def read_inputs(images: Path, names: Sequence[str]) -> pd.DataFrame:
-    """The named inputs as `schema.PHOTOGRAPHS`, with their position as `image_id`."""
+def read_inputs(images: Location, names: Sequence[str]) -> pd.DataFrame:
+    """The named inputs as `schema.PHOTOGRAPHS`, with their position as `image_id`, and the column `uri`."""
     table = pd.DataFrame({"image_id": range(len(names)), "archive": INPUT, "file_name": list(names)})
-    return read_photographs(table, archives_of(images))
+    photographs = read_photographs(table, archives_of(images))
+    return photographs.assign(uri=[uri_of(images, name) for name in photographs["file_name"]])
 
 
-def fingerprint(images: Path, names: Sequence[str]) -> str:
+def fingerprint(images: Location, names: Sequence[str]) -> str:
     """Identity of the inputs' content, by their sizes and change marks (see `ImageArchive.listing`)."""
     wanted = set(names)
-    if images.suffix == ".parquet":
-        listing = [(name, *_mark(images.parent / name)) for name in names]
+    if _is_list(images):
+        with open_archive(archives_of(images)[INPUT]) as archive:
+            listing = [(name, *archive.mark(name)) for name in names]
     else:
         with open_archive(images) as archive:
             listing = [entry for entry in archive.listing() if entry[0] in wanted]
     return hashlib.sha256(repr(listing).encode()).hexdigest()
 
 
-def _mark(path: Path) -> tuple[int, int]:
-    try:
-        stat = path.stat()
-    except (OSError, ValueError):
-        return -1, -1
-    return stat.st_size, stat.st_mtime_ns
+def _is_list(images: Location) -> bool:
+    return str(images).lower().endswith(LISTS)
 
 
-def _listed_paths(table: Path) -> list[str]:
+def _listed(images: Location) -> list[str]:
+    import fsspec
+
     try:
-        columns = pq.read_schema(table).names
-        if PATH_COLUMN not in columns:
-            raise ConfigurationError(f"{table} has no column {PATH_COLUMN!r}; it has {', '.join(columns)}")
-        paths = pd.read_parquet(table, columns=[PATH_COLUMN])[PATH_COLUMN]
-    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-        raise ConfigurationError(f"{table} is not a Parquet table that can be read: {error}") from error
-    if paths.empty:
-        raise ConfigurationError(f"{table} lists no image")
-    return list(dict.fromkeys(map(str, paths)))  # a path listed twice is one image
+        with fsspec.open(str(images), "rb") as file:
+            if str(images).lower().endswith(".txt"):
+                lines = file.read().decode("utf-8").splitlines()
+                paths = [line.strip() for line in lines if line.strip()]
+            else:
+                table = pq.ParquetFile(file)
+                if PATH_COLUMN not in table.schema_arrow.names:
+                    has = ", ".join(table.schema_arrow.names)
+                    raise ConfigurationError(f"{images} has no column {PATH_COLUMN!r}; it has {has}")
+                paths = table.read([PATH_COLUMN])[PATH_COLUMN].to_pylist()
+    except (OSError, ValueError, ImportError) as error:  # pyarrow's errors are ValueErrors
+        raise ConfigurationError(f"{images} is not a list of paths that can be read: {error}") from error
+    if not paths:
+        raise ConfigurationError(f"{images} lists no image")
+    return list(dict.fromkeys(map(str, paths)))

@@ -1,7 +1,7 @@
-"""Captioning a batch of images: one row an image, whatever happened to it."""
+"""Captioning a batch of images, part by part: one row an image, whatever happened to it."""
 
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -10,77 +10,113 @@ import numpy as np
 import pandas as pd
 
 from components.artifacts import write_atomic
-from components.decoder.caption import Search
+from components.dataset.archive import Location
 from components.encoder.pool import JoinedVectors
 from components.encoder.store import reasons_of
-from components.errors import ConfigurationError
 from components.registry.captioner import Captioner
 from components.registry.reference import REFERENCE_FILE, Reference
-from components.scoring.embed import fill_pools
-from components.scoring.inputs import archives_of, read_inputs, uri_of
+from components.scoring.dataset import PART, PART_PATTERN, Scorer
+from components.scoring.embed import SHARD, fill_pools
 from data_contracts.schema import PREDICTIONS
 
-PREDICTIONS_FILE = "predictions.parquet"
 DRIFT_FILE = "drift.parquet"
+NOTHING = sha256(b"").hexdigest()
+"""What an input that cannot be read is called."""
+
+Known = dict[str, tuple[str, float]]
+"""Content → caption and log-probability."""
 
 
-def caption_images(
-    images: Path, names: Sequence[str], captioner: Captioner, search: Search, model_version: str, pools: Path
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The named inputs' `schema.PREDICTIONS`, in their order, and how they differ from training's: `schema.DRIFT`.
+def with_identity(photographs: pd.DataFrame) -> pd.DataFrame:
+    """Inputs (see `inputs.read_inputs`) with the content's digest as `image_id`."""
+    return photographs.assign(image_id=photographs["digest"].where(photographs["digest"] != "", NOTHING))
 
-    `pools` holds the pool of each encoder: what is in it is not embedded again, what is not is put there.
+
+def parts_of(folder: Path) -> list[Path]:
+    """The parts that `score_parts` wrote."""
+    return sorted(folder.glob(PART_PATTERN))
+
+
+def score_parts(
+    new: pd.DataFrame,
+    known: pd.DataFrame,
+    archives: Mapping[str, Location],
+    captioner: Captioner,
+    scorer: Scorer,
+    pools: Path,
+    folder: Path,
+) -> int:
+    """Writes the predictions (`schema.PREDICTIONS`) of the new inputs in parts, and how they drift. Returns the rows.
+
+    `known` are predictions of the same scorer: a content that is among them, or came in an earlier part, is not
+    captioned again. A part that is there already, of a run that was killed, stays. `pools` holds each encoder's pool.
     """
-    photographs = read_inputs(images, names)
-    filled = fill_pools(captioner, photographs, archives_of(images), pools)
-    known = [(pool, pool.find(photographs["digest"].tolist())) for pool in filled]
-    good = pd.Series(True, index=photographs.index)
-    for _, found in known:
-        good &= photographs["digest"].isin(found.places.keys())
-    digests = photographs.loc[good, "digest"]
-    vectors = JoinedVectors([pool.vectors([found.places[digest] for digest in digests]) for pool, found in known])
-    captions = captioner.caption(vectors, search)
-    table = pd.DataFrame(
-        {
-            "image_id": photographs["digest"].where(photographs["digest"] != "", sha256(b"").hexdigest()),
-            "uri": [uri_of(images, name) for name in photographs["file_name"]],
-            "caption": "",
-            "logprob": np.nan,
-            "status": np.where(good, "ok", "quarantined"),
-            "error": "",
-            "model_version": model_version,
-            "encoder_fingerprint": captioner.fingerprint,
-            "scored_at": datetime.now(UTC),
-        }
-    )
-    table.loc[good, "caption"] = [best.text for best, *_ in captions]
-    table.loc[good, "logprob"] = [best.logprob for best, *_ in captions]
-    table.loc[~good, "error"] = reasons_of(photographs[~good], [found for _, found in known])
-    drift = Reference.load(captioner.folder / REFERENCE_FILE).compare(vectors, table.loc[good, "caption"])
-    return table.astype(PREDICTIONS)[list(PREDICTIONS)], drift
+    ok = known[known["status"] == "ok"]
+    captions: Known = dict(zip(ok["image_id"], zip(ok["caption"], ok["logprob"], strict=True), strict=True))
+    work = _Work(captioner, scorer, archives, pools, captions)
+    for number, start in enumerate(range(0, len(new), SHARD)):
+        path = folder / PART.format(number)
+        if path.exists():
+            done = pd.read_parquet(path)
+            fine = done[done["status"] == "ok"]
+            captions |= dict(zip(fine["image_id"], zip(fine["caption"], fine["logprob"], strict=True), strict=True))
+            continue
+        table = work.part(new.iloc[start : start + SHARD])
+        with write_atomic(path) as temporary:
+            table.to_parquet(temporary, index=False)
+    work.drift(new).to_parquet(folder / DRIFT_FILE, index=False)
+    return len(new)
 
 
-def prepare_folder(folder: Path) -> None:
-    """Makes the folder for the predictions. Raises `ConfigurationError` when nothing can be written there."""
-    if folder.exists() and not folder.is_dir():
-        raise ConfigurationError(f"cannot write predictions to {folder}: it is a file; give a folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ConfigurationError(f"cannot write predictions to {folder}: {error.strerror}") from error
+@dataclass(frozen=True)
+class _Work:
+    captioner: Captioner
+    scorer: Scorer
+    archives: Mapping[str, Location]
+    pools: Path
+    captions: Known = field(default_factory=dict)
 
+    def part(self, inputs: pd.DataFrame) -> pd.DataFrame:
+        """The predictions of some inputs; their new contents' captions are remembered."""
+        photographs = inputs.assign(image_id=range(len(inputs)))
+        filled = fill_pools(self.captioner, photographs, self.archives, self.pools)
+        found = [pool.find(inputs["digest"].tolist()) for pool in filled]
+        good = inputs["digest"].map(lambda digest: all(digest in known.places for known in found)).astype(bool)
+        unseen = [digest for digest in inputs.loc[good, "digest"].unique() if digest not in self.captions]
+        vectors = JoinedVectors(
+            [
+                pool.vectors([known.places[digest] for digest in unseen])
+                for pool, known in zip(filled, found, strict=True)
+            ]
+        )
+        for digest, (best, *_) in zip(unseen, self.captioner.caption(vectors, self.scorer.search), strict=True):
+            self.captions[digest] = best.text, best.logprob
+        table = pd.DataFrame(
+            {
+                "image_id": inputs["image_id"],
+                "uri": inputs["uri"],
+                "caption": "",
+                "logprob": np.nan,
+                "status": np.where(good, "ok", "quarantined"),
+                "error": "",
+                "model_version": self.scorer.model.rpartition("/")[2],
+                "encoder_fingerprint": self.captioner.fingerprint,
+                "scored_at": datetime.now(UTC),
+            }
+        )
+        said = [self.captions[digest] for digest in inputs.loc[good, "digest"]]
+        table.loc[good, "caption"] = [text for text, _ in said]
+        table.loc[good, "logprob"] = [logprob for _, logprob in said]
+        table.loc[~good, "error"] = reasons_of(photographs[~good], found)
+        return table.astype(PREDICTIONS)[list(PREDICTIONS)]
 
-def write_predictions(predictions: pd.DataFrame, folder: Path) -> Path:
-    """Commits the table as `predictions.parquet` in `folder`, whole or not at all."""
-    prepare_folder(folder)
-    path = folder / PREDICTIONS_FILE
-    with write_atomic(path) as temporary:
-        predictions.to_parquet(temporary, index=False)
-    return path
-
-
-def read_predictions(folder: Path) -> pd.DataFrame:
-    """Reads what `write_predictions` wrote."""
-    return pd.read_parquet(folder / PREDICTIONS_FILE)
+    def drift(self, inputs: pd.DataFrame) -> pd.DataFrame:
+        """How the inputs that could be read lie from what the model was trained on: `schema.DRIFT`."""
+        pools = fill_pools(self.captioner, inputs.iloc[:0], self.archives, self.pools)
+        found = [pool.find(inputs["digest"].unique().tolist()) for pool in pools]
+        digests = [d for d in inputs["digest"] if all(d in known.places for known in found)]
+        vectors = JoinedVectors(
+            [pool.vectors([known.places[d] for d in digests]) for pool, known in zip(pools, found, strict=True)]
+        )
+        texts = pd.Series([self.captions[digest][0] for digest in digests], dtype="str")
+        return Reference.load(self.captioner.folder / REFERENCE_FILE).compare(vectors, texts)

@@ -40,7 +40,7 @@ def as_table(paths: list[str | None], path: Path) -> Path:
     return path
 
 
-def contents(images: Path) -> dict[str, str]:
+def contents(images: Path | str) -> dict[str, str]:
     """Each input's address with its content's digest, or with the reason why there is none."""
     table = read_inputs(images, list_images(images))
     found = zip(table["file_name"], table["error"], table["digest"], strict=True)
@@ -122,7 +122,7 @@ def test_a_table_without_paths_names_the_column(tmp_path: Path) -> None:
     with pytest.raises(CaptioningError, match=r"images\.parquet has no column 'path'; it has file"):
         list_images(tmp_path / "images.parquet")
     (tmp_path / "images.parquet").write_bytes(b"no table")
-    with pytest.raises(CaptioningError, match=r"images\.parquet is not a Parquet table"):
+    with pytest.raises(CaptioningError, match=r"images\.parquet is not a list of paths that can be read"):
         list_images(tmp_path / "images.parquet")
 
 
@@ -132,7 +132,7 @@ def test_a_zip_that_is_none_says_so(tmp_path: Path) -> None:
         list_images(tmp_path / "images.zip")
 
 
-def identity(images: Path) -> str:
+def identity(images: Path | str) -> str:
     return fingerprint(images, list_images(images))
 
 
@@ -174,3 +174,66 @@ def test_a_change_that_keeps_the_size_is_seen(photograph: Photograph, tmp_path: 
 def test_addresses_tell_inputs_of_one_name_apart(files: dict[str, bytes], tmp_path: Path) -> None:
     one, other = as_zip(files, tmp_path / "one.zip"), as_folder(files, tmp_path / "other")
     assert len({uri_of(images, name) for images in (one, other) for name in list_images(images)}) == 6
+
+
+def test_a_text_file_lists_paths_too(files: dict[str, bytes], tmp_path: Path) -> None:
+    as_folder(files, tmp_path / "inbox")
+    absolute = str(tmp_path / "inbox" / "a.png")
+    (tmp_path / "list.txt").write_text(f"inbox/sub/Ä b.JPG\n\n  {absolute}  \ninbox/sub/Ä b.JPG\n", encoding="utf-8")
+    assert contents(tmp_path / "list.txt") == {
+        "inbox/sub/Ä b.JPG": sha256(files["sub/Ä b.JPG"]),
+        absolute: sha256(files["a.png"]),
+    }
+    (tmp_path / "list.txt").write_text("\n", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=r"list\.txt lists no image"):
+        list_images(tmp_path / "list.txt")
+
+
+@pytest.fixture
+def bucket(files: dict[str, bytes], tmp_path: Path) -> str:
+    """An address of fsspec with the files, their zip, and lists of them."""
+    import fsspec
+
+    store, root = fsspec.filesystem("memory"), f"/{tmp_path.name}"
+    for name, content in files.items():
+        store.pipe(f"{root}/inbox/{name}", content)
+    store.pipe(f"{root}/inbox.zip", as_zip(files, tmp_path / "inbox.zip").read_bytes())
+    names = ["inbox/b.jpg", f"memory:/{root}/inbox/a.png", "inbox/gone.jpg"]
+    store.pipe(f"{root}/list.txt", "\n".join(names).encode())
+    store.pipe(f"{root}/list.parquet", as_table(names, tmp_path / "list.parquet").read_bytes())
+    return f"memory:/{root}"
+
+
+def test_a_folder_and_a_zip_at_an_address_hold_the_same(bucket: str, files: dict[str, bytes]) -> None:
+    names = ["a.png", "b.jpg", "sub/Ä b.JPG"]
+    assert list_images(f"{bucket}/inbox") == list_images(f"{bucket}/inbox.zip") == names
+    assert contents(f"{bucket}/inbox") == {f"{bucket}/inbox/{name}": sha256(files[name]) for name in names}
+    assert contents(f"{bucket}/inbox.zip") == {f"{bucket}/inbox.zip!{name}": sha256(files[name]) for name in names}
+    assert identity(f"{bucket}/inbox") == identity(f"{bucket}/inbox")
+
+
+@pytest.mark.parametrize("kind", ["txt", "parquet"])
+def test_a_list_at_an_address_names_files_beside_it_and_elsewhere(
+    bucket: str, files: dict[str, bytes], kind: str
+) -> None:
+    found = contents(f"{bucket}/list.{kind}")
+    assert list(found.values())[:2] == [sha256(files["b.jpg"]), sha256(files["a.png"])]
+    assert "cannot be read" in found["inbox/gone.jpg"]
+    assert identity(f"{bucket}/list.{kind}") == identity(f"{bucket}/list.{kind}")
+
+
+def test_a_list_here_may_name_addresses(bucket: str, files: dict[str, bytes], tmp_path: Path) -> None:
+    table = as_table([f"{bucket}/inbox/b.jpg"], tmp_path / "remote.parquet")
+    assert contents(table) == {f"{bucket}/inbox/b.jpg": sha256(files["b.jpg"])}
+    assert identity(table) == identity(table)
+
+
+@pytest.mark.parametrize("place", ["nothing", "nothing.zip", "nothing.parquet", "nothing.txt"])
+def test_nothing_at_an_address_is_wrong_usage(bucket: str, place: str) -> None:
+    with pytest.raises(ConfigurationError, match="nothing"):
+        list_images(f"{bucket}/{place}")
+
+
+def test_a_scheme_that_nothing_opens_is_wrong_usage() -> None:
+    with pytest.raises(ConfigurationError, match="nosuch"):
+        list_images("nosuch://bucket/inbox")

@@ -13,9 +13,10 @@ from components.decoder.caption import Caption, Search
 from components.encoder.pool import EncoderCard
 from components.registry.captioner import Captioner, Embeddings, PackagedEncoder
 from components.registry.reference import Reference
-from components.scoring import embed
-from components.scoring.inputs import list_images
-from components.scoring.score import caption_images, read_predictions, write_predictions
+from components.scoring import embed, score
+from components.scoring.dataset import Scorer, read_dataset
+from components.scoring.inputs import archives_of, list_images, read_inputs
+from components.scoring.score import DRIFT_FILE, parts_of, score_parts, with_identity
 from data_contracts.schema import DRIFT, PREDICTIONS
 
 Photograph = Callable[[int], bytes]
@@ -55,6 +56,7 @@ class Colours(Captioner):
 
     def __init__(self, *encoders: Eye) -> None:
         self.encoders = encoders or (eye(),)
+        self.cards = [encoder.card for encoder in self.encoders]
 
     @property
     def embedded(self) -> list[int]:
@@ -92,7 +94,17 @@ def score_files(tmp_path: Path) -> Callable[..., tuple[pd.DataFrame, pd.DataFram
         count = len(captioner.encoders)
         reference = replace(REFERENCE, mean=REFERENCE.mean * count, deviation=REFERENCE.deviation * count)
         reference.save(tmp_path / "reference.json")
-        return caption_images(table, list_images(table), captioner, search or Search(), "7", tmp_path / "pools")
+        scorer = Scorer("models:/captioner/7", "a" * 64, search or Search())
+        given, out = (
+            with_identity(read_inputs(table, list_images(table))),
+            tmp_path / f"out-{len(list(tmp_path.iterdir()))}",
+        )
+        out.mkdir()
+        known = read_dataset(tmp_path / "nothing", scorer)
+        rows = score_parts(given, known, archives_of(table), captioner, scorer, tmp_path / "pools", out)
+        parts = [pd.read_parquet(part) for part in parts_of(out)]
+        assert rows == sum(map(len, parts)) == len(files)
+        return pd.concat(parts, ignore_index=True), pd.read_parquet(out / DRIFT_FILE)
 
     return make
 
@@ -108,6 +120,7 @@ def test_every_input_has_a_row_in_its_place(
     photograph: Photograph, predictions_of: Callable[..., pd.DataFrame], monkeypatch: pytest.MonkeyPatch, shard: int
 ) -> None:
     monkeypatch.setattr(embed, "SHARD", shard)
+    monkeypatch.setattr(score, "SHARD", shard)
     cut = photograph(3)[:150]
     files = {"one": photograph(1), "cut": cut, "two": photograph(2), "gone": None, "copy": photograph(1)}
     table = predictions_of(**files)
@@ -148,13 +161,54 @@ def test_the_best_of_a_beam_is_taken(photograph: Photograph, predictions_of: Cal
 
 
 @pytest.mark.parametrize("good", [0, 2])
-def test_the_columns_are_the_contracts_before_and_after_storing(
-    photograph: Photograph, predictions_of: Callable[..., pd.DataFrame], tmp_path: Path, good: int
+def test_the_columns_are_the_contracts(
+    photograph: Photograph, predictions_of: Callable[..., pd.DataFrame], good: int
 ) -> None:
     table = predictions_of(**{f"good {n}": photograph(n) for n in range(good)}, bad=b"bad")
     assert {name: str(dtype) for name, dtype in table.dtypes.items()} == PREDICTIONS
-    write_predictions(table, tmp_path)
-    pd.testing.assert_frame_equal(read_predictions(tmp_path), table)
+
+
+def test_a_content_is_captioned_once_and_parts_that_are_there_stay(
+    photograph: Photograph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(score, "SHARD", 2)
+    captioner, scorer = Counting(), Scorer("models:/captioner/7", "a" * 64, Search())
+    captioner.folder = tmp_path
+    REFERENCE.save(tmp_path / "reference.json")
+    (tmp_path / "inbox").mkdir()
+    for name, number in (("a", 1), ("b", 2), ("c", 1), ("d", 3), ("e", 2)):
+        (tmp_path / "inbox" / f"{name}.jpg").write_bytes(photograph(number))
+    images = tmp_path / "inbox"
+    given = with_identity(read_inputs(images, list_images(images)))
+    known = read_dataset(tmp_path / "out", scorer)
+
+    def parts(known: pd.DataFrame) -> list[bytes]:
+        score_parts(given, known, archives_of(images), captioner, scorer, tmp_path / "pools", tmp_path)
+        return [path.read_bytes() for path in parts_of(tmp_path)]
+
+    first = parts(known)
+    assert (len(first), captioner.captioned) == (3, 3)
+    rows = pd.concat([pd.read_parquet(path) for path in parts_of(tmp_path)])
+    assert rows["caption"].tolist() == [colours(photograph(n))[0] for n in (1, 2, 1, 3, 2)]
+    (tmp_path / "part-00001.parquet").unlink()  # as if killed before it was written
+    (tmp_path / "part-00002.parquet").unlink()
+    again = parts(known)
+    assert again[0] == first[0]
+    assert captioner.captioned == 3 + 1  # the third of the contents; the others are in the first part
+    for path in parts_of(tmp_path):
+        path.unlink()
+    parts(rows)  # all known to the data set
+    assert captioner.captioned == 4
+
+
+class Counting(Colours):
+    """Counts the embeddings it captions."""
+
+    captioned = 0
+
+    def caption(self, embeddings: Embeddings, search: Search) -> list[list[Caption]]:
+        self.captioned += len(embeddings)
+        return super().caption(embeddings, search)
 
 
 def test_drift_is_that_of_the_captioned_images(
@@ -192,6 +246,7 @@ def test_several_encoders_see_every_photograph_and_their_numbers_are_joined(
     photograph: Photograph, predictions_of: Callable[..., pd.DataFrame], monkeypatch: pytest.MonkeyPatch, shard: int
 ) -> None:
     monkeypatch.setattr(embed, "SHARD", shard)
+    monkeypatch.setattr(score, "SHARD", shard)
     predictions_of(Colours(eye(LARGE)), three=photograph(3), two=photograph(2))  # in the second's pool already
     captioner = Colours(eye(), eye(LARGE))
     table = predictions_of(captioner, one=photograph(1), bad=b"bad", two=photograph(2), copy=photograph(1))
@@ -223,24 +278,3 @@ def test_nothing_readable_for_several_encoders_is_rows_all_the_same(
     table, drift = score_files(captioner, one=photograph(1), two=photograph(2), gone=None)
     assert table["status"].tolist() == ["quarantined"] * 3
     assert drift["images"].tolist() == [0]
-
-
-class Interrupted(pd.DataFrame):
-    """Predictions whose writing ends half-way."""
-
-    def to_parquet(self, path: Path, **_: Any) -> None:  # type: ignore[override]
-        path.write_bytes(b"half")
-        raise OSError("disk full")
-
-
-def test_predictions_replace_those_before_them_or_nothing(
-    photograph: Photograph, predictions_of: Callable[..., pd.DataFrame], tmp_path: Path
-) -> None:
-    first, second = (predictions_of(**{name: photograph(1)}) for name in ("first", "second"))
-    path = write_predictions(first, tmp_path / "new" / "folder")
-    with pytest.raises(OSError, match="disk full"):
-        write_predictions(Interrupted(second), path.parent)
-    assert read_predictions(path.parent)["uri"].tolist() == ["first"]
-    assert write_predictions(second, path.parent) == path
-    assert read_predictions(path.parent)["uri"].tolist() == ["second"]
-    assert [file.name for file in path.parent.iterdir()] == ["predictions.parquet"]

@@ -1,0 +1,113 @@
+"""The predictions' data set: a Parquet folder that grows by whole batches.
+
+    OUT/batch=0123456789abcdef/part-00000.parquet …   a row an input, see `data_contracts.schema.PREDICTIONS`
+    OUT/batch=0123456789abcdef/_manifest.json         what the batch is of, and how many rows
+
+A batch appears by one rename, complete or not at all; what is being written lies in OUT/_staging, which readers of
+Parquet folders pass over, as they do a file whose name begins with an underscore.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from components.artifacts import file_digest
+from components.decoder.caption import Search
+from components.errors import CaptioningError, ConfigurationError
+from data_contracts.schema import PREDICTIONS
+
+MANIFEST = "_manifest.json"
+STAGING = "_staging"
+PART, PART_PATTERN = "part-{:05d}.parquet", "part-*.parquet"
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """What captions a data set's images: the same ones are captioned once by the same scorer."""
+
+    model: str
+    """`models:/name/version`."""
+    package: str
+    """Digest of the model's package."""
+    search: Search
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Of all that decides a caption."""
+        return {"package": self.package, "search": asdict(self.search)}
+
+
+def prepare_folder(folder: Path) -> None:
+    """Makes the folder for the predictions. Raises `ConfigurationError` when nothing can be written there."""
+    if folder.exists() and not folder.is_dir():
+        raise ConfigurationError(f"cannot write predictions to {folder}: it is a file; give a folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigurationError(f"cannot write predictions to {folder}: {error.strerror}") from error
+
+
+def read_dataset(folder: Path, scorer: Scorer | None = None) -> pd.DataFrame:
+    """All rows, or those of one scorer: `schema.PREDICTIONS`.
+
+    Raises `CaptioningError` when a batch is damaged.
+    """
+    tables = []
+    for path in sorted(folder.glob(f"batch=*/{MANIFEST}")):
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            if scorer and manifest["scorer"] != scorer.identity:
+                continue
+            tables += [pd.read_parquet(path.parent / name) for name in manifest["parts"]]
+        except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are ValueErrors
+            raise CaptioningError(
+                f"{path.parent} is damaged: {error!r}. Take it away, and its images are scored again"
+            ) from error
+    if not tables:
+        return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in PREDICTIONS.items()})
+    return pd.concat(tables, ignore_index=True)
+
+
+def new_inputs(inputs: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """Of the inputs, with `uri` and `image_id` (the content's digest), those that are not among the known rows."""
+    seen = set(zip(known["uri"], known["image_id"], strict=True))
+    return inputs[[pair not in seen for pair in zip(inputs["uri"], inputs["image_id"], strict=True)]]
+
+
+def commit_batch(folder: Path, key: str, parts: Path, scorer: Scorer, given: int) -> Mapping[str, int]:
+    """Adds the parts (a folder of Parquet files) as the batch `key`; one that is there stays. Returns its counts.
+
+    `given`: inputs of the run; those that the data set has already are `known`, each of the others is `captioned` or
+    `quarantined`.
+    """
+    final, staged = folder / f"batch={key}", folder / STAGING / key
+    if not (final / MANIFEST).exists():
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir(parents=True)
+        names = sorted(path.name for path in parts.glob(PART_PATTERN))
+        for name in names:
+            shutil.copyfile(parts / name, staged / name)
+        statuses = pd.concat([pd.read_parquet(staged / name, columns=["status"]) for name in names])["status"]
+        captioned = int((statuses == "ok").sum())
+        counts = {"captioned": captioned, "quarantined": len(statuses) - captioned}
+        manifest = {
+            "model": scorer.model,
+            "scorer": scorer.identity,
+            "inputs": len(statuses),
+            **counts,
+            "parts": {name: file_digest(staged / name) for name in names},
+        }
+        (staged / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        staged.rename(final)
+        shutil.rmtree(folder / STAGING, ignore_errors=True)
+    manifest = json.loads((final / MANIFEST).read_text(encoding="utf-8"))
+    counts = {name: int(manifest[name]) for name in ("captioned", "quarantined")}
+    return {"inputs": given, "known": given - sum(counts.values()), **counts}
