@@ -142,6 +142,9 @@ def score(
     out: Annotated[Path, typer.Option("--out", help="Folder of Parquet files; it grows by what is new.")],
     model: ModelOption = CHAMPION,
     beam: BeamOption = 1,
+    engine: Annotated[
+        str, typer.Option("--engine", help="local, or spark: on the session of CAPTIONING_SPARK_MASTER.")
+    ] = "local",
     as_json: JsonOption = False,
 ) -> None:
     """Run the batch scoring flow. Exit code 4: done, but some images could not be read."""
@@ -149,6 +152,8 @@ def score(
     from components.scoring.dataset import prepare_folder
     from components.scoring.inputs import list_images
 
+    if engine not in ("local", "spark"):
+        raise ConfigurationError(f"--engine is local or spark, not {engine}")
     prepare_folder(out.absolute())  # a wrong path is told before anything is started
     list_images(images)
     place = images if is_url(images) else str(Path(images).absolute())
@@ -156,7 +161,7 @@ def score(
         from flows import show
         from flows.score import ScoringRequest, score_images
 
-        request = ScoringRequest(images=place, out=out.absolute(), model=model, beam=beam)
+        request = ScoringRequest(images=place, out=out.absolute(), model=model, beam=beam, engine=engine)
         result = score_images(request)
     if show.scoring(result, as_json):
         raise typer.Exit(QUARANTINED)

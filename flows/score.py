@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 from prefect import flow
@@ -34,6 +35,8 @@ class ScoringRequest(Section):
     model: str = "models:/captioner@champion"
     beam: PositiveInt = 1
     """Hypotheses kept by the search; 1 is greedy."""
+    engine: Literal["local", "spark"] = "local"
+    """Where: here, or on the executors of a Spark session."""
     limits: Limits = Limits()
 
 
@@ -65,14 +68,16 @@ def score_images(request: ScoringRequest) -> ScoringResult:
     scorer = Scorer(model.uri, model.digest, Search.of_width(request.beam))
     params = {**request.model_dump(mode="json"), "model": model.uri}
     with tracking.tracked_run(f"score {model.name} {model.version}", params) as run:
-        given = list_inputs(request.images)
-        scoring = caption_images(given, request, scorer)
+        if request.engine == "spark":
+            scoring, given = caption_on_spark(request, scorer), len(inputs.list_images(request.images))
+        else:
+            listed = list_inputs(request.images)
+            scoring, given = caption_images(listed, request, scorer), listed.rows
         judged = []
         if scoring:
-            judged = [
-                checks.check_scoring(scoring, request.limits, run),
-                checks.check_drift(scoring, request.limits, run),
-            ]
+            judged.append(checks.check_scoring(scoring, request.limits, run))
+            if request.engine == "local":
+                judged.append(checks.check_drift(scoring, request.limits, run))
         counts = publish_predictions(given, scoring, request.out, scorer, run)
     rows = pd.concat([pd.read_parquet(part) for part in score.parts_of(scoring.path)]) if scoring else None
     bad = rows[rows["status"] == "quarantined"] if rows is not None else pd.DataFrame(columns=["uri", "error"])
@@ -121,13 +126,34 @@ def caption_images(given: Artifact, request: ScoringRequest, scorer: Scorer) -> 
 
 
 @task
-def publish_predictions(
-    given: Artifact, scoring: Artifact | None, out: Path, scorer: Scorer, run_id: str
-) -> dict[str, int]:
+def caption_on_spark(request: ScoringRequest, scorer: Scorer) -> Artifact | None:
+    """The same by the executors of a Spark session, which read the images themselves."""
+    from components.scoring.spark import score_on_spark, spark_session
+
+    names = inputs.list_images(request.images)
+    known = dataset.read_dataset(request.out, scorer)
+    listed = pd.Series([inputs.uri_of(request.images, name) for name in names], name="uri")
+
+    def work(folder: Path) -> int:
+        rows = score_on_spark(spark_session(settings().spark_master), request.images, known, scorer, folder)
+        # Whatever the data set lacks must be among the rows.
+        expected = pd.concat([listed[~listed.isin(known["uri"])], rows["uri"]]).drop_duplicates()
+        expected.to_frame().to_parquet(folder / INPUTS_FILE, index=False)
+        return len(rows)
+
+    what = hashlib.sha256(known[["uri", "image_id"]].to_csv(index=False).encode()).hexdigest()
+    given = [inputs.fingerprint(request.images, names), request.images, what, scorer.model, settings().mlflow]
+    code = ["components.scoring.spark"]
+    scoring = make(Stage("scoring-on-spark", scorer.identity, inputs=given, sources=code), work)
+    return scoring if scoring.rows else None
+
+
+@task
+def publish_predictions(given: int, scoring: Artifact | None, out: Path, scorer: Scorer, run_id: str) -> dict[str, int]:
     """Hands the predictions over, as one batch of the data set; with the counts in the MLflow run."""
-    counts = {"inputs": given.rows, "known": given.rows, "captioned": 0, "quarantined": 0}
+    counts = {"inputs": given, "known": given, "captioned": 0, "quarantined": 0}
     if scoring:
-        counts |= dataset.commit_batch(out, scoring.key[:16], scoring.path, scorer, given.rows)
+        counts |= dataset.commit_batch(out, scoring.key[:16], scoring.path, scorer, given)
         if scoring.seconds:
             tracking.log_metrics(run_id, {"images_per_second": scoring.rows / scoring.seconds})
     tracking.log_metrics(run_id, counts)

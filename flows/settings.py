@@ -1,6 +1,7 @@
 """The only reader of the environment: where this installation keeps its state, and which servers it talks to."""
 
 import os
+import sys
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,6 +26,8 @@ class Settings(BaseSettings):
     """Everything this project writes is below it."""
     tracking_uri: str = ""
     """MLflow server or database; by default a SQLite file in `home`."""
+    spark_master: str = "local[*]"
+    """Where `score --engine spark` runs when it is not started by spark-submit."""
     prefect_api_url: str = Field("", validation_alias="PREFECT_API_URL")
     """Prefect server; by default one is started for the run, with its database in `home`."""
 
@@ -90,6 +93,7 @@ def prepare_environment(debug: bool) -> None:
         "PREFECT_HOME": str(home / "prefect"),
         "KERAS_HOME": str(home / "keras"),
         "MPLCONFIGDIR": str(home / "matplotlib"),
+        "PYSPARK_PYTHON": sys.executable,
         "TF_CPP_MIN_LOG_LEVEL": "3",
         # Of a GPU's memory only what is used: it is shared with whatever else runs on it.
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",

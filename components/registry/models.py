@@ -1,12 +1,15 @@
 """Models in the registry: finding one by its URI, and loading it."""
 
 import json
+import logging
 from dataclasses import dataclass
+from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from components.decoder.caption import Search
 from components.errors import CaptioningError, ConfigurationError
 from components.registry.captioner import MODEL_SCHEMA, Captioner
 
@@ -44,6 +47,18 @@ def describe(uri: str) -> RegisteredModel:
     mine = tuple(sorted(alias for alias, v in aliases.items() if str(v) == str(found.version)))
     digest = str(found.tags.get(DIGEST_TAG, ""))
     return RegisteredModel(name, str(found.version), f"models:/{name}/{found.version}", mine, digest)
+
+
+def encoder_fingerprint(uri: str) -> str:
+    """Of the encoders that the model's embeddings are made by."""
+    return str((mlflow.models.get_model_info(uri).metadata or {}).get("encoder_fingerprint", ""))
+
+
+def spark_function(spark: Any, uri: str, search: Search, result: str) -> Any:
+    """The model as a function of Spark's columns, which the executors run in the Python that they are given."""
+    logging.getLogger("mlflow.pyfunc").setLevel(logging.ERROR)  # the executors' Python is the user's to provide
+    params = {"search": search.method, "beam": search.beam}
+    return mlflow.pyfunc.spark_udf(spark, uri, result_type=result, env_manager="local", params=params)
 
 
 def _what_there_is(client: MlflowClient, name: str) -> str:

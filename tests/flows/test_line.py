@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -29,9 +30,9 @@ def started(home: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=home, env=environment)
 
 
-def captioning(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def captioning(home: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "flows.cli", *arguments]
-    environment = {**os.environ, "CAPTIONING_HOME": str(home), "PREFECT_HOME": str(home / "prefect")}
+    environment = {**os.environ, "CAPTIONING_HOME": str(home), "PREFECT_HOME": str(home / "prefect"), **settings}
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=400, cwd=home, env=environment)
 
 
@@ -106,12 +107,43 @@ def test_scoring_quarantines_what_it_cannot_read(home: Path, photos: Path) -> No
     result = json.loads(done.stdout)
     assert result["captioned"] == 4
     assert {Path(entry["uri"]).name for entry in result["quarantined"]} == {"cut.jpg", "ünreadable.png"}
-    table = pd.read_parquet(home / "out" / "predictions.parquet")
+    table = pd.read_parquet(home / "out")
     assert len(table) == 6
     assert (table.loc[table["status"] == "ok", "caption"].str.len() > 0).all()
     shards = [json.loads(path.read_text()) for path in home.glob("embeddings/*/*.json")]
     assert sum(len(shard["images"]) for shard in shards) == 96 + 24  # the good ones were embedded in training
     assert sum(len(shard["bad"]) for shard in shards) == 2
+
+
+def test_what_was_scored_is_not_scored_again_and_what_is_new_is_added(home: Path, photos: Path) -> None:
+    again = captioning(home, "score", "--images", str(photos), "--out", str(home / "out"), "--json")
+    assert again.returncode == 0, again.stderr
+    result = json.loads(again.stdout)
+    assert (result["known"], result["captioned"], result["quarantined"]) == (6, 0, [])
+    (photos / "later.jpg").write_bytes(sorted(photos.glob("0*.jpg"))[1].read_bytes())
+    later = captioning(home, "score", "--images", str(photos), "--out", str(home / "out"), "--json")
+    (photos / "later.jpg").unlink()
+    assert (json.loads(later.stdout)["known"], json.loads(later.stdout)["captioned"]) == (6, 1)
+    table = pd.read_parquet(home / "out")
+    assert len(table) == table["uri"].nunique() == 7
+    copies = table[table["image_id"].duplicated(keep=False)]
+    assert len(copies) == 2
+    assert copies["caption"].nunique() == 1
+
+
+@pytest.mark.skipif(shutil.which("java") is None, reason="Spark runs on Java, which is not installed")
+def test_two_executors_of_spark_write_what_the_local_engine_writes(home: Path, photos: Path) -> None:
+    here = captioning(home, "score", "--images", str(photos), "--out", str(home / "here"))
+    assert here.returncode == 4, here.stderr
+    spark = ("--engine", "spark", "--out", str(home / "spark"), "--json")
+    done = captioning(home, "score", "--images", str(photos), *spark, CAPTIONING_SPARK_MASTER="local-cluster[2,1,1500]")
+    assert done.returncode == 4, done.stderr
+    assert (json.loads(done.stdout)["captioned"], len(json.loads(done.stdout)["quarantined"])) == (4, 2)
+    ours, theirs = (pd.read_parquet(home / out).set_index("uri").sort_index() for out in ("here", "spark"))
+    same = ["image_id", "caption", "status", "error", "model_version", "encoder_fingerprint"]
+    pd.testing.assert_frame_equal(theirs[same], ours[same])
+    pd.testing.assert_series_equal(theirs["logprob"], ours["logprob"], atol=1e-4)
+    assert theirs.drop(columns="batch").dtypes.equals(ours.drop(columns="batch").dtypes)
 
 
 def test_copies_of_one_picture_are_embedded_once_and_scored_with_a_warning(home: Path, photos: Path) -> None:
@@ -123,7 +155,7 @@ def test_copies_of_one_picture_are_embedded_once_and_scored_with_a_warning(home:
     assert done.returncode == 0, done.stderr
     assert "500 captioned, 0 quarantined" in done.stdout
     assert "warning: captions, captions-differ" in done.stdout
-    assert len(pd.read_parquet(home / "copies" / "predictions.parquet")) == 500
+    assert len(pd.read_parquet(home / "copies")) == 500
     shards = [json.loads(path.read_text())["images"] for path in home.glob("embeddings/*/*.json")]
     assert sum(map(len, shards)) == 96 + 24 + 1
 
@@ -188,6 +220,27 @@ def test_the_champion_is_judged_again_and_against_another(home: Path, photos: Pa
     client = MlflowClient(f"sqlite:///{home}/mlflow.db")
     kept = {Path(file.path).name for file in client.list_artifacts(result["run_id"], "evaluation")}
     assert {"gallery.html", "comparison.json"} <= kept
+
+
+def test_the_rule_decides_on_the_challenger_and_the_way_back_is_open(home: Path, trained: dict) -> None:
+    done = captioning(home, "promote", "--set", "max_slower=50", "--json")  # other work makes the clock uneven
+    decision = json.loads(done.stdout)
+    assert done.returncode == (0 if decision["promote"] else 1), done.stderr
+    assert (decision["challenger"], decision["champion_before"]) == ("models:/captioner/2", "models:/captioner/1")
+    assert decision["promote"] == (decision["verdict"] in ("better", "tie"))
+    client = MlflowClient(f"sqlite:///{home}/mlflow.db")
+    champion = client.get_model_version_by_alias("captioner", "champion").version
+    assert str(champion) == ("2" if decision["promote"] else "1")
+    refused = captioning(home, "promote", "--version", str(champion))
+    assert refused.returncode == 1
+    assert "is the champion already" in refused.stdout
+    if decision["promote"]:
+        back = captioning(home, "rollback")
+        assert "models:/captioner/1 is the champion again; it was models:/captioner/2" in back.stdout
+    assert "there was no champion before models:/captioner/1" in captioning(home, "rollback").stderr
+    mistaken = captioning(home, "promote", "--set", "minimum=best", "--set", "max_slow=2")
+    assert mistaken.returncode == 2
+    assert "max_slow: unknown key; known are minimum, allow_warnings, max_slower, max_larger" in mistaken.stderr
 
 
 def test_a_wrong_place_for_own_pictures_is_told_before_the_work(home: Path, trained: dict) -> None:

@@ -130,7 +130,7 @@ def test_scoring_and_captioning_agree_and_embed_nothing_again(home: Path, captio
     assert result["captioned"] == 3
     (bad,) = result["quarantined"]
     assert bad["uri"].endswith("broken.jpg")
-    table = pd.read_parquet(home / "out" / "predictions.parquet").set_index("uri")
+    table = pd.read_parquet(home / "out").set_index("uri")
     fingerprints = [folder.name for folder in home.glob("embeddings/*")]
     assert sorted(table["encoder_fingerprint"].iloc[0].split("+")) == sorted(fingerprints)
     new = [path for path in home.glob("embeddings/*/*.npy") if path not in pools]
