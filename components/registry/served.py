@@ -50,7 +50,8 @@ class CaptionerModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         return pd.DataFrame(
             {
                 "caption": [captions[0].text if captions else "" for captions in rows],
-                "logprob": [captions[0].logprob if captions else float("nan") for captions in rows],
+                # None, not NaN, which is no JSON.
+                "logprob": pd.Series([captions[0].logprob if captions else None for captions in rows], dtype=object),
                 "captions": [[caption.text for caption in captions] for captions in rows],
                 "logprobs": [[caption.logprob for caption in captions] for captions in rows],
                 "error": errors,

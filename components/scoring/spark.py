@@ -9,7 +9,6 @@ from PIL import Image
 
 from components.dataset.archive import Location, is_url
 from components.errors import ConfigurationError
-from components.registry.models import encoder_fingerprint, spark_function
 from components.scoring.dataset import PART, Scorer
 from data_contracts.schema import PREDICTIONS
 
@@ -47,6 +46,8 @@ def score_on_spark(
     scorer. Of what it costs to embed an image nothing is kept, and drift is not judged.
     """
     from pyspark.sql import functions as f
+
+    from components.registry.models import encoder_fingerprint, spark_function
 
     given = _read(spark, images).withColumn("image_id", f.sha2("content", 256))
     seen = spark.createDataFrame(known[["uri", "image_id"]], "uri string, image_id string")

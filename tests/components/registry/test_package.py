@@ -1,15 +1,20 @@
 import ast
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from keras import ops
+from PIL import Image
 
 from components.decoder import search
+from components.decoder.caption import Search
 from components.decoder.history import read_history
 from components.decoder.model import Decoder
+from components.registry.captioner import Captioner
 from data_contracts.schema import END, UNK
 
 LENGTH = 6
@@ -171,3 +176,18 @@ def test_a_number_that_never_changed_in_training_changes_no_caption(exported_pai
     moved = embeddings + np.array([0, 0, 0, 0, 1000], np.float32)
     for one, other in zip(exported_pair.greedy(embeddings, LENGTH), exported_pair.greedy(moved, LENGTH), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_the_loader_in_the_guide_captions_without_mlflow(package: Path, tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "serving.md").read_text(encoding="utf-8")
+    (tmp_path / "loader.py").write_text(guide.split("```python\n")[1].split("```")[0], encoding="utf-8")
+    pixels = np.random.default_rng(3).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")  # of the encoder's size: nothing is cropped or resized
+    command = [sys.executable, "-I", "loader.py", str(package / "captioner"), "photo.png"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=300)
+    captioner = Captioner(package / "captioner")
+    embeddings, _ = captioner.embed([(tmp_path / "photo.png").read_bytes()])
+    (ranked,) = captioner.caption(embeddings, Search("beam", beam=5))
+    found = [line.rpartition(" ") for line in done.stdout.splitlines()]
+    assert [text for text, _, _ in found] == [caption.text for caption in ranked], done.stderr
+    assert [float(logprob) for *_, logprob in found] == pytest.approx([caption.logprob for caption in ranked], rel=1e-4)

@@ -62,6 +62,8 @@ def test_bytes_and_base64_are_captioned_and_a_broken_image_says_why(
     assert list(good.index) == [0, 2, 4, 6]
     assert list(good["caption"]) == expected(package, photographs, Search())
     assert (good["logprob"] < 0).all()
+    assert "NaN" not in rows.to_json(orient="records")
+    assert list(rows["logprob"].isna()) == list(rows["error"] != "")
     bad = rows[rows["error"] != ""]
     assert list(bad.index) == [1, 3, 5]
     assert (bad["caption"] == "").all()
