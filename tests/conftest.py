@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ from zipfile import ZipFile
 
 # Before Prefect is imported: it would write to the user's home.
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="prefect-home-")
+# A worker of pytest-xdist has no main file, which PySpark takes for a doctest and ends the process.
+vars(sys.modules["__main__"]).setdefault("__file__", __file__)
 
 import hypothesis
 import numpy as np
