@@ -11,8 +11,6 @@ from zipfile import ZipFile
 
 # Before Prefect is imported: it would write to the user's home.
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="prefect-home-")
-# A worker of pytest-xdist has no main file, which PySpark takes for a doctest and ends the process.
-vars(sys.modules["__main__"]).setdefault("__file__", __file__)
 
 import hypothesis
 import numpy as np
@@ -27,6 +25,10 @@ from data_contracts.schema import PHOTOGRAPHS
 
 hypothesis.settings.register_profile("captioning", deadline=None)  # shared machines have uneven clocks
 hypothesis.settings.load_profile("captioning")
+
+
+# A worker of pytest-xdist has no main file, which PySpark takes for a doctest, and ends the process.
+vars(sys.modules["__main__"]).setdefault("__file__", __file__)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
