@@ -8,7 +8,8 @@ demo: .venv/ready
 	$(BIN)/captioning train --profile demo
 
 test: .venv/ready
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --ignore tests/faults
+	$(BIN)/pytest tests/faults
 
 lint: .venv/ready
 	$(BIN)/ruff format --check .

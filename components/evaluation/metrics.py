@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Final, Literal
 
 import numpy as np
@@ -123,7 +122,6 @@ def score_captions(
     return Scores(metrics, pd.DataFrame({"image_id": ids, **columns, **counts}), used)
 
 
-@cache
 def _tell_of_spice() -> None:
     missing, where = " and ".join(java_scorers.missing_spice_models()), java_scorers.spice_folder()
     logger.info("without SPICE, which is optional: it needs %s in %s", missing, where)

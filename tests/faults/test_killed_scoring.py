@@ -37,6 +37,8 @@ def test_killed_again_and_again_the_data_set_ends_as_an_undisturbed_one(
     tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
     kills, moments = pytestconfig.getoption("kills"), random.Random(11)
+    if kills < 10:
+        pytest.skip("takes minutes: make faults")
     calm, stormy = tmp_path / "calm", tmp_path / "stormy"
     finish(calm, "train", "--profile", "demo", *SMALL)
     with zipfile.ZipFile(next(calm.glob("stages/dataset-*")) / "dev.zip") as scenes:
@@ -64,10 +66,12 @@ def test_killed_again_and_again_the_data_set_ends_as_an_undisturbed_one(
         assert run.returncode == 4
     finish(stormy, *score, str(out))  # nothing is left to do
 
-    ours, undisturbed = (pd.read_parquet(path).drop(columns="scored_at") for path in (out, tmp_path / "out-calm"))
+    ours, undisturbed = (
+        pd.read_parquet(path).drop(columns=["scored_at", "batch"]) for path in (out, tmp_path / "out-calm")
+    )
     pd.testing.assert_frame_equal(ours, undisturbed)
     assert len(ours) == ours["uri"].nunique() == IMAGES
-    assert {path.name for path in out.iterdir()} == {path.name for path in (tmp_path / "out-calm").iterdir()}
+    assert len(list(out.iterdir())) == 1
     (manifest,) = out.glob("batch=*/_manifest.json")
     counts = json.loads(manifest.read_text(encoding="utf-8"))
     assert counts["inputs"] == counts["captioned"] + counts["quarantined"] == IMAGES

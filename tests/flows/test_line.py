@@ -74,7 +74,7 @@ def test_training_ends_with_a_registered_model_and_its_report(home: Path, traine
     assert reports == (6,)
     ((link,),) = history.execute("select data from artifact where type = 'markdown' and key = 'gallery'").fetchall()
     assert "gallery.html" in link
-    client = MlflowClient(f"sqlite:///{home}/mlflow.db")
+    client = MlflowClient(*[f"sqlite:///{home}/mlflow.db"] * 2)
     kept = {Path(file.path).name for file in client.list_artifacts(trained["run_id"], "evaluation")}
     plots = {f"{name}.png" for name in ("loss", "cider", "scores", "lengths", "vocabulary", "temperature")}
     assert {"gallery.html", "summary.json", "predictions.parquet", *plots} <= kept
@@ -217,7 +217,7 @@ def test_the_champion_is_judged_again_and_against_another(home: Path, photos: Pa
     assert "Your own pictures" in page
     assert page.count("<article") == 36 + 4
     assert "cut.jpg is not in the gallery" in done.stderr
-    client = MlflowClient(f"sqlite:///{home}/mlflow.db")
+    client = MlflowClient(*[f"sqlite:///{home}/mlflow.db"] * 2)
     kept = {Path(file.path).name for file in client.list_artifacts(result["run_id"], "evaluation")}
     assert {"gallery.html", "comparison.json"} <= kept
 
@@ -228,7 +228,7 @@ def test_the_rule_decides_on_the_challenger_and_the_way_back_is_open(home: Path,
     assert done.returncode == (0 if decision["promote"] else 1), done.stderr
     assert (decision["challenger"], decision["champion_before"]) == ("models:/captioner/2", "models:/captioner/1")
     assert decision["promote"] == (decision["verdict"] in ("better", "tie"))
-    client = MlflowClient(f"sqlite:///{home}/mlflow.db")
+    client = MlflowClient(*[f"sqlite:///{home}/mlflow.db"] * 2)
     champion = client.get_model_version_by_alias("captioner", "champion").version
     assert str(champion) == ("2" if decision["promote"] else "1")
     refused = captioning(home, "promote", "--version", str(champion))
