@@ -267,19 +267,6 @@ class RegistryConfig(Section):
     """Of the model, for its card."""
 
 
-class PromotionPolicy(Section):
-    """When a challenger becomes champion. See `components.registry.decision`."""
-
-    minimum: Literal["tie", "better"] = "tie"
-    """What its CIDEr must be, by a paired bootstrap: not worse than the champion's, or better."""
-    allow_warnings: bool = True
-    """Whether broken rules that are only warnings are no reason against it."""
-    max_slower: PositiveFloat = 1.5
-    """Times the champion's milliseconds a photograph."""
-    max_larger: PositiveFloat = 3.0
-    """Times the champion's bytes."""
-
-
 class Profile(Section):
     """One run's whole configuration."""
 

@@ -1,30 +1,19 @@
 """The `captioning` command. Results on standard output, logs and progress on standard error."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from components.errors import CaptioningError, ConfigurationError
+from flows.invocation import load_profile, prefect, read_changes
 
-if TYPE_CHECKING:
-    from components.config import Profile
-
-PROFILES = Path(__file__).parent / "profiles"
 CHAMPION = "models:/captioner@champion"
 BROKEN = 3
 """Exit code of a command that found a contract broken."""
 QUARANTINED = 4
 """Exit code of a command that did its work but could not read some of its inputs."""
-
-
-class RunInterruptedError(CaptioningError):
-    """Ctrl-C."""
-
-    exit_code = 130
 
 
 app = typer.Typer(
@@ -71,11 +60,11 @@ def prepare(debug: DebugOption = False) -> None:
 @app.command()
 def train(profile: ProfileOption, changes: SetOption = None, as_json: JsonOption = False) -> None:
     """Run the training flow, from photographs to a registered model."""
-    chosen = _load_profile(profile, changes)
+    chosen = load_profile(profile, changes)
     from components.encoder.registry import find_encoders
 
     find_encoders(chosen.encoders)  # a mistake in its name is told before anything is started
-    with _prefect():
+    with prefect():
         from flows import show
         from flows.train import train_captioner
 
@@ -95,8 +84,8 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Judge a data set by its contracts; train nothing. Exit code 3: one is broken."""
-    chosen, tables = _load_profile(profile, changes), [table.strip() for table in only.split(",")]
-    with _prefect():
+    chosen, tables = load_profile(profile, changes), [table.strip() for table in only.split(",")]
+    with prefect():
         from flows import show
         from flows.check import TABLES, check_data
 
@@ -121,8 +110,8 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Judge a registered model on a split: scores and a gallery."""
-    chosen = _load_profile(profile, changes)
-    with _prefect():
+    chosen = load_profile(profile, changes)
+    with prefect():
         from flows import show
         from flows.evaluate import evaluate_captioner
 
@@ -157,7 +146,7 @@ def score(
     prepare_folder(out.absolute())  # a wrong path is told before anything is started
     list_images(images)
     place = images if is_url(images) else str(Path(images).absolute())
-    with _prefect():
+    with prefect():
         from flows import show
         from flows.score import ScoringRequest, score_images
 
@@ -217,11 +206,11 @@ def promote(
     as_json: JsonOption = False,
 ) -> None:
     """Make a version the champion, if it is to be by the rule. Exit code 1: it is not."""
-    from components.config import PromotionPolicy
     from components.profile import read_section
+    from components.registry.decision import PromotionPolicy
 
-    policy = read_section(PromotionPolicy, _changes(changes))
-    with _prefect():
+    policy = read_section(PromotionPolicy, read_changes(changes))
+    with prefect():
         from flows import show
         from flows.promote import promote_model
 
@@ -257,47 +246,6 @@ def _fail(error: BaseException, message: str, code: int, debug: bool) -> None:
         raise error
     print(f"error: {message}", file=sys.stderr)  # noqa: T201
     sys.exit(code)
-
-
-def _load_profile(name: str, changes: list[str] | None) -> "Profile":
-    from components.profile import load_profile
-    from flows.settings import profile_overrides
-
-    path = Path(name)
-    if path.suffix != ".toml":
-        path = PROFILES / f"{name}.toml"
-        if not path.is_file():
-            known = ", ".join(sorted(profile.stem for profile in PROFILES.glob("*.toml")))
-            raise ConfigurationError(f"there is no profile {name!r}; there is {known}, or give a .toml file")
-    return load_profile(path, profile_overrides() | _changes(changes))
-
-
-def _changes(changes: list[str] | None) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for change in changes or []:
-        key, equals, value = change.partition("=")
-        if not equals:
-            raise ConfigurationError(f"--set takes KEY=VALUE, not {change!r}")
-        found[key.strip()] = value
-    return found
-
-
-@contextmanager
-def _prefect() -> Iterator[None]:
-    """Has a Prefect server while a flow runs; the libraries are imported while it starts."""
-    from flows.server import limit_gpu, prefect_server, wait_for_server
-    from flows.settings import settings
-
-    with prefect_server(settings()):
-        try:
-            import flows.tasks  # noqa: F401
-
-            wait_for_server()
-            if settings().prefect_api_url:  # a server of the run's own has nobody to share the GPU with
-                limit_gpu()
-            yield
-        except KeyboardInterrupt as error:
-            raise RunInterruptedError("interrupted; the same command goes on where this run was") from error
 
 
 if __name__ == "__main__":

@@ -5,9 +5,8 @@ from dataclasses import asdict, dataclass
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from components.config import PromotionPolicy
 from components.registry import promotion, tracking
-from components.registry.decision import Decision, Evidence, decide
+from components.registry.decision import Decision, Evidence, PromotionPolicy, decide
 from components.registry.models import RegisteredModel, describe
 from flows.settings import settings
 from flows.tasks import task

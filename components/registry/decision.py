@@ -5,11 +5,25 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from pydantic import PositiveFloat
 
-from components.config import PromotionPolicy
+from components.config import Section
 from components.evaluation.bootstrap import Interval, interval, resample
 
 Verdict = Literal["no champion", "better", "tie", "worse", "not comparable"]
+
+
+class PromotionPolicy(Section):
+    """When a challenger becomes champion."""
+
+    minimum: Literal["tie", "better"] = "tie"
+    """What its CIDEr must be, by a paired bootstrap: not worse than the champion's, or better."""
+    allow_warnings: bool = True
+    """Whether broken rules that are only warnings are no reason against it."""
+    max_slower: PositiveFloat = 1.5
+    """Times the champion's milliseconds a photograph."""
+    max_larger: PositiveFloat = 3.0
+    """Times the champion's bytes."""
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from components.config import PromotionPolicy
-from components.registry.decision import Evidence, decide
+from components.registry.decision import Evidence, PromotionPolicy, decide
 
 IMAGES = 200
 NOISE = np.random.default_rng(0).normal(0.5, 0.3, IMAGES)

@@ -7,10 +7,9 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from components.config import PromotionPolicy
 from components.errors import CaptioningError
 from components.registry import promotion
-from components.registry.decision import decide
+from components.registry.decision import PromotionPolicy, decide
 from components.registry.models import RegisteredModel, describe
 from components.registry.promotion import find_champion, gather, promote, record_decision, record_evaluation, roll_back
 from components.registry.register import register
