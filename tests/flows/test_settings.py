@@ -8,7 +8,7 @@ from unittest import mock
 import pytest
 
 from components.profile import load_profile
-from flows.cli import PROFILES
+from flows.invocation import PROFILES
 from flows.settings import prepare_environment, profile_overrides, settings
 
 KEPT_INSIDE_HOME = {"PREFECT_HOME": "prefect", "KERAS_HOME": "keras", "MPLCONFIGDIR": "matplotlib"}
