@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench bench-extract bench-scaling bench-contracts bench-train bench-decode bench-scores docs faults clean lock
+.PHONY: demo test lint bench bench-extract bench-scaling bench-contracts bench-train bench-decode bench-scoring bench-scores docs faults clean lock
 
 demo: .venv/ready
 	$(BIN)/captioning train --profile demo
@@ -18,7 +18,7 @@ lint: .venv/ready
 	$(BIN)/lint-imports
 
 # Each benchmark ends with one JSON line of ratios.
-bench: bench-extract bench-scaling bench-contracts bench-train bench-decode bench-scores
+bench: bench-extract bench-scaling bench-contracts bench-train bench-decode bench-scores bench-scoring
 
 bench-extract: .venv/ready
 	$(BIN)/python -m tests.benchmarks.extract
@@ -38,6 +38,9 @@ bench-decode: .venv/ready
 
 bench-scores: .venv/ready
 	$(BIN)/python -m tests.benchmarks.scores
+
+bench-scoring: .venv/ready
+	$(BIN)/python -m tests.benchmarks.scoring
 
 # The page of all data contracts, written from the suites.
 docs: .venv/ready

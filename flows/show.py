@@ -75,6 +75,7 @@ def training(result: "TrainingResult", as_json: bool) -> None:
             run_id=result.run_id,
             model_uri=result.model.uri,
             version=result.model.version,
+            bytes=result.model_bytes,
             metrics=result.summary.metrics,
             report=str(result.gallery),
             stages=stages,
@@ -92,7 +93,7 @@ def training(result: "TrainingResult", as_json: bool) -> None:
         out.print(f"  {name}  {caption}", highlight=False)
     out.print(f"gallery  {result.gallery}", highlight=False)
     aliases = f" ({', '.join(result.model.aliases)})" if result.model.aliases else ""
-    out.print(f"model    {result.model.uri}{aliases}", highlight=False)
+    out.print(f"model    {result.model.uri}{aliases}, {result.model_bytes / 1e6:.0f} MB", highlight=False)
     if "champion" not in result.model.aliases:
         out.print("         The champion stays another version, and is what commands use; to use this one:")
         out.print(f"         captioning caption --model {result.model.uri} PHOTO", highlight=False)

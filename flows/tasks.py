@@ -10,7 +10,7 @@ import prefect
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
-from components.artifacts import Artifact, Stage, run_stage
+from components.artifacts import Artifact, Stage, folder_bytes, run_stage
 from components.config import Profile
 from components.dataset import captions as caption_table
 from components.dataset import sources
@@ -229,7 +229,7 @@ def register_model(package: Artifact, evaluation: Artifact, profile: Profile, ru
             encoders=" + ".join(f"{encoder['name']} ({encoder['fingerprint']})" for encoder in described["encoders"]),
             words=len(words) - len(SPECIALS),
             bundled=described["bundled"],
-            bytes=sum(path.stat().st_size for path in package.path.rglob("*") if path.is_file()),
+            bytes=folder_bytes(package.path),
             data={
                 "profile": profile.name,
                 "trained on": f"split {profile.dataset.train_split}",

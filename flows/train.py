@@ -5,7 +5,7 @@ from pathlib import Path
 
 from prefect import flow
 
-from components.artifacts import Artifact
+from components.artifacts import Artifact, folder_bytes
 from components.config import Profile
 from components.encoder.registry import find_encoders
 from components.evaluation.summary import GALLERY_FILE, Summary
@@ -24,6 +24,7 @@ class TrainingResult:
 
     run_id: str
     model: RegisteredModel
+    model_bytes: int
     summary: Summary
     gallery: Path
     stages: tuple[Artifact, ...]
@@ -62,6 +63,7 @@ def train_captioner(profile: Profile) -> TrainingResult:
     return TrainingResult(
         run_id=run,
         model=model,
+        model_bytes=folder_bytes(package.path),
         summary=Summary.load(evaluation.path),
         gallery=evaluation.path / GALLERY_FILE,
         stages=(

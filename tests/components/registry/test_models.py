@@ -1,5 +1,8 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
 
 import mlflow
 import numpy as np
@@ -151,3 +154,34 @@ def test_the_example_is_captioned(registered: RegisteredModel) -> None:
     model = mlflow.pyfunc.load_model(registered.uri)
     (caption,) = model.predict(model.input_example)["caption"]
     assert caption
+
+
+def register_of_schema_4(folder: Path) -> dict[str, Any]:
+    """Registers the model that a release of schema 4 left. Returns what that release captioned with it."""
+    with ZipFile(Path(__file__).with_name("schema-4.zip")) as archive:
+        archive.extractall(folder)
+    mlflow.register_model(folder.as_uri(), "old")
+    expected: dict[str, Any] = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
+    return expected
+
+
+def test_a_model_of_schema_4_captions_as_it_did(tmp_path: Path) -> None:
+    expected = register_of_schema_4(tmp_path / "model")
+    old = load_captioner("models:/old/1")
+    embeddings = np.array(expected["embeddings"], np.float32)
+    found = {
+        "greedy": old.caption(embeddings, Search()),
+        "beam": old.caption(embeddings, Search("beam", beam=3)),
+        "sample": old.caption(embeddings, Search("sample", seed=2, top_p=0.9)),
+    }
+    for search, captions in found.items():
+        assert [[one.text for one in ranked] for ranked in captions] == expected[search]
+
+
+def test_a_model_of_an_earlier_schema_that_is_not_read_any_more_names_it_and_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register_of_schema_4(tmp_path / "model")
+    monkeypatch.setattr("components.registry.models.MODEL_SCHEMA", 5)
+    with pytest.raises(CaptioningError, match=r"old/1 was registered with schema 4 .* uses 5: train again, or use"):
+        load_captioner("models:/old/1")

@@ -1,0 +1,94 @@
+"""The registered model behind MLflow's own server, where this project cannot be imported."""
+
+import base64
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from components.decoder.caption import Search
+from components.registry.captioner import Captioner
+from components.registry.register import register
+from components.registry.tracking import tracked_run
+
+pytestmark = [
+    pytest.mark.usefixtures("registry"),
+    pytest.mark.filterwarnings("ignore:::mlflow"),  # its own imports warn, and its use of SQLAlchemy 2.1
+]
+START_SECONDS = 120
+WITHOUT_US = """
+import sys
+
+class Nothing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("flows", "components", "data_contracts"):
+            raise ImportError(f"{name} must not be needed")
+
+sys.meta_path.insert(0, Nothing())
+"""
+
+
+@pytest.fixture
+def server(package: Path, registry: str, tmp_path: Path) -> Iterator[str]:
+    """The address of `mlflow models serve` for the champion."""
+    with tracked_run("run", {}) as run_id:
+        register(package, "digest", "captioner", run_id, {}, "a card", None)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "sitecustomize.py").write_text(WITHOUT_US, encoding="utf-8")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    environment = os.environ | {
+        "MLFLOW_TRACKING_URI": registry,
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "PYTHONPATH": str(elsewhere),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/captioner@champion"]
+    command += ["-h", "127.0.0.1", "-p", address.rpartition(":")[2], "--env-manager", "local"]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=elsewhere, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            deadline = time.monotonic() + START_SECONDS
+            while not _answers(address):
+                assert process.poll() is None, (tmp_path / "log").read_text(encoding="utf-8")
+                assert time.monotonic() < deadline, (tmp_path / "log").read_text(encoding="utf-8")
+                time.sleep(0.2)
+            yield address
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(30)
+
+
+def _answers(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/ping", timeout=5).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def test_a_request_with_pictures_is_answered_with_captions(
+    server: str, package: Path, photograph: Callable[[int], bytes]
+) -> None:
+    good = photograph(3)
+    records = [{"image": base64.b64encode(image).decode()} for image in (good, b"no picture")]
+    request = {"dataframe_records": records, "params": {"search": "beam", "top_n": 2}}
+    answer = httpx.post(f"{server}/invocations", json=request, timeout=60)
+    first, second = answer.json()["predictions"]
+    own = Captioner(package / "captioner")
+    (ranked,) = own.caption(own.embed([good])[0], Search("beam", beam=5))
+    assert first["captions"] == [caption.text for caption in ranked[:2]]
+    assert first["logprob"] == pytest.approx(ranked[0].logprob, abs=1e-4)
+    assert (second["caption"], second["logprob"]) == ("", None)
+    assert "image" in second["error"]
+    assert httpx.post(f"{server}/invocations", json={"dataframe_records": "x"}, timeout=60).status_code == 400
