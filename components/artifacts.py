@@ -90,6 +90,7 @@ def run_stage(home: Path, stage: Stage, work: Callable[[Path], int], *, resumabl
     with FileLock(locks / f"{name}.lock"):
         artifact = find_artifact(final)
         if artifact is not None:
+            os.utime(final / MANIFEST)  # when it was last used
             return replace(artifact, seconds=time.monotonic() - started, reused=True)
         if not resumable:
             shutil.rmtree(partial, ignore_errors=True)

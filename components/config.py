@@ -24,7 +24,7 @@ _FORMAT_OF: dict[str, Format] = {".json": "coco", ".csv": "csv", ".jsonl": "json
 class Section(BaseModel):
     """A part of a profile: frozen, and strict about keys it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class ScenesConfig(Section):

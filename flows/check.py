@@ -4,8 +4,6 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefect import flow
-
 from components.artifacts import Artifact
 from components.config import Profile
 from components.encoder.registry import find_encoders
@@ -13,6 +11,7 @@ from components.registry import tracking
 from data_contracts.report import ContractReport, ContractViolation, to_html
 from flows import checks, tasks
 from flows.embed import extract_embeddings
+from flows.failure import flow
 from flows.settings import settings
 
 CHEAP = ("captions", "vocabulary", "images")

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from components.errors import CaptioningError, ConfigurationError
+from flows import operations
 from flows.invocation import load_profile, prefect, read_changes
 
 CHAMPION = "models:/captioner@champion"
@@ -44,8 +45,8 @@ DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks and 
 @app.callback()
 def prepare(debug: DebugOption = False) -> None:
     """Options before a command are for every command."""
+    from flows.console import configure_logging
     from flows.settings import prepare_environment, settings
-    from flows.show import configure_logging
 
     try:
         settings().logs.mkdir(parents=True, exist_ok=True)
@@ -66,9 +67,10 @@ def train(profile: ProfileOption, changes: SetOption = None, as_json: JsonOption
     find_encoders(chosen.encoders)  # a mistake in its name is told before anything is started
     with prefect():
         from flows import show
+        from flows.console import log_profile
         from flows.train import train_captioner
 
-        show.log_profile(chosen)
+        log_profile(chosen)
         result = train_captioner(chosen)
     show.training(result, as_json)
 
@@ -113,9 +115,10 @@ def evaluate(
     chosen = load_profile(profile, changes)
     with prefect():
         from flows import show
+        from flows.console import log_profile
         from flows.evaluate import evaluate_captioner
 
-        show.log_profile(chosen)
+        log_profile(chosen)
         result = evaluate_captioner(model, chosen, split, against)
     show.evaluation(result, as_json)
 
@@ -144,7 +147,8 @@ def score(
     if engine not in ("local", "spark"):
         raise ConfigurationError(f"--engine is local or spark, not {engine}")
     prepare_folder(out.absolute())  # a wrong path is told before anything is started
-    list_images(images)
+    if not list_images(images):
+        raise ConfigurationError(f"{images} holds no image (a file ending in .jpg, .png, .webp …)")
     place = images if is_url(images) else str(Path(images).absolute())
     with prefect():
         from flows import show
@@ -226,6 +230,9 @@ def rollback(name: NameOption = "captioner", as_json: JsonOption = False) -> Non
     from flows.promote import roll_back
 
     show.rollback(*roll_back(name), as_json)
+
+
+app.add_typer(operations.app)
 
 
 def main() -> None:

@@ -4,8 +4,6 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefect import flow
-
 from components.artifacts import Artifact
 from components.config import Profile
 from components.errors import ConfigurationError
@@ -17,6 +15,7 @@ from components.registry.promotion import record_evaluation
 from data_contracts.report import RuleResult
 from flows import checks, judging, tasks
 from flows.embed import embed_for_model
+from flows.failure import flow
 from flows.settings import settings
 
 log = logging.getLogger(__name__)

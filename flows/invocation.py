@@ -1,9 +1,13 @@
 """Around a command: the profile that its options name, and the Prefect server that its flow needs."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
 
 from components.errors import CaptioningError, ConfigurationError
 
@@ -11,6 +15,31 @@ if TYPE_CHECKING:
     from components.config import Profile
 
 PROFILES = Path(__file__).parent / "profiles"
+
+
+RUNNING, LOCK = "up.json", "up.lock"
+"""What `captioning up` writes into the home folder, and what it holds as long as it runs."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """Where what `captioning up` started answers, and where it writes."""
+
+    prefect: str
+    mlflow: str
+    logs: str
+
+
+def find_services(home: Path) -> Services | None:
+    """What `captioning up` has running for this home, if it has."""
+    try:
+        with FileLock(home / LOCK, timeout=0):
+            return None
+    except Timeout:
+        try:
+            return Services(**json.loads((home / RUNNING).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):  # it is just starting
+            return None
 
 
 class RunInterruptedError(CaptioningError):
@@ -50,12 +79,14 @@ def prefect() -> Iterator[None]:
     from flows.server import limit_gpu, prefect_server, wait_for_server
     from flows.settings import settings
 
-    with prefect_server(settings()):
+    running = find_services(settings().home)
+    shared = settings().prefect_api_url or (f"{running.prefect}/api" if running else "")
+    with prefect_server(shared, settings().logs):
         try:
             import flows.tasks  # noqa: F401
 
             wait_for_server()
-            if settings().prefect_api_url:  # a server of the run's own has nobody to share the GPU with
+            if shared:  # a server of the run's own has nobody to share the GPU with
                 limit_gpu()
             yield
         except KeyboardInterrupt as error:

@@ -2,12 +2,12 @@
 
 from dataclasses import asdict, dataclass
 
-from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from components.registry import promotion, tracking
 from components.registry.decision import Decision, Evidence, PromotionPolicy, decide
 from components.registry.models import RegisteredModel, describe
+from flows.failure import flow
 from flows.settings import settings
 from flows.tasks import task
 

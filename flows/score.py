@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
-from prefect import flow
 from pydantic import PositiveInt
 
 from components.artifacts import Artifact, Stage
@@ -19,6 +18,7 @@ from components.scoring.dataset import Scorer
 from data_contracts.limits import Limits
 from data_contracts.report import RuleResult
 from flows import checks
+from flows.failure import flow
 from flows.settings import settings
 from flows.tasks import make, task
 

@@ -5,55 +5,46 @@ Not Prefect's ephemeral mode: that loses part of the history of a run's tasks wh
 
 import logging
 import os
-import runpy
-import signal
 import socket
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 
 from components.errors import CaptioningError
-from flows.settings import Settings
+from flows.companion import companion
 
 log = logging.getLogger(__name__)
 
 START_SECONDS = 120.0
 
 
-@contextmanager
-def prefect_server(settings: Settings) -> Iterator[None]:
-    """Has a Prefect server for the block: the configured one, or one of its own on loopback.
+def server_command(port: int) -> list[str]:
+    """Of a Prefect server on loopback."""
+    return ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
 
-    Its history stays in `home`. The block may run while the server is still starting; `wait_for_server` ends that.
+
+@contextmanager
+def prefect_server(address: str, logs: Path) -> Iterator[None]:
+    """Has a Prefect server for the block: that at `address`, or when that is empty one of its own on loopback.
+
+    Its history stays in Prefect's home. The block may run while it is still starting; `wait_for_server` ends that.
     """
-    if settings.prefect_api_url:
+    if address:
+        os.environ["PREFECT_API_URL"] = address
         yield
         return
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    settings.logs.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "flows.server", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
-    with (settings.logs / "prefect-server.log").open("ab") as output:
-        # Its own session: Ctrl-C must reach the run first, and the server after it. Its standard input stays open as
-        # long as this process lives.
-        server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True)
+    with companion(server_command(port), logs / "prefect-server.log"):
         try:
             yield
         finally:
             _flush_logs()
-            server.terminate()
-            try:
-                server.wait(30)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
 
 
 def _flush_logs() -> None:
@@ -86,13 +77,3 @@ def limit_gpu() -> None:
             client.read_global_concurrency_limit_by_name("tag:gpu")
         except ObjectNotFound:
             client.create_concurrency_limit(tag="gpu", concurrency_limit=1)
-
-
-def _end_with_parent() -> None:
-    sys.stdin.buffer.read()  # returns when the process that started this one is gone, however it went
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-if __name__ == "__main__":  # the `prefect` command, for as long as the process that started it lives
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    runpy.run_module("prefect", run_name="__main__")

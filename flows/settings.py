@@ -31,6 +31,17 @@ class Settings(BaseSettings):
     prefect_api_url: str = Field("", validation_alias="PREFECT_API_URL")
     """Prefect server; by default one is started for the run, with its database in `home`."""
 
+    prefect_port: int = Field(4200, ge=1, le=65535)
+    """Where `captioning up` has its Prefect server, on loopback."""
+    mlflow_port: int = Field(5000, ge=1, le=65535)
+    """The same of its MLflow server."""
+    inbox: Path | None = None
+    """Folder, or address, of the pictures that are scored every night; by default one in `home`."""
+    predictions: Path | None = None
+    """Folder of their captions; by default one in `home`."""
+    nightly_profile: str = "demo"
+    """What scheduled flows train and judge on: a profile's name or a TOML file."""
+
     @property
     def mlflow(self) -> str:
         """The tracking URI in use."""
@@ -106,6 +117,7 @@ def prepare_environment(debug: bool) -> None:
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # a dead server is told of after seconds, not after minutes
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)

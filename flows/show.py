@@ -1,22 +1,16 @@
-"""What the command line prints: results for people or as JSON, and the log lines on the way there."""
+"""What the commands that train, judge and caption print: for people, or as JSON."""
 
-import json
-import logging
-import os
-import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from components.decoder.caption import percent
+from flows.console import console, print_json
 
 if TYPE_CHECKING:
-    from components.config import Profile
     from components.decoder.caption import Caption
     from components.evaluation.comparison import Difference
     from components.evaluation.summary import Summary
@@ -29,49 +23,12 @@ if TYPE_CHECKING:
     from flows.score import ScoringResult
     from flows.train import TrainingResult
 
-log = logging.getLogger(__name__)
-
-OURS = ("components", "data_contracts", "flows")
-
-
-class _StandardError(logging.Handler):
-    """Writes to what `sys.stderr` is at that moment, so that lines appear above a progress bar."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(self.format(record) + "\n")
-
-
-def configure_logging(debug: bool, libraries: Path) -> None:
-    """Sends our log lines to standard error; what libraries write there goes to the file `libraries`.
-
-    TensorFlow's C++ code announces itself on file descriptor 2 and has no setting to stop it. With `debug` everything
-    stays on standard error.
-    """
-    if not debug:
-        libraries.parent.mkdir(parents=True, exist_ok=True)
-        sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
-        with libraries.open("ab") as file:
-            os.dup2(file.fileno(), 2)
-        warnings.simplefilter("ignore")
-    handler = _StandardError()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    for name in OURS:
-        logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)
-        logging.getLogger(name).addHandler(handler)
-
-
-def log_profile(profile: "Profile") -> None:
-    """What the profile says and the command line changed, a line a section; MLflow has the defaults too."""
-    for section, values in profile.model_dump(mode="json", exclude_defaults=True).items():
-        text = " ".join(f"{k}={_short(v)}" for k, v in values.items()) if isinstance(values, dict) else values
-        log.info("%s: %s", section, text)
-
 
 def training(result: "TrainingResult", as_json: bool) -> None:
     """The stages, the scores, a few captions, the gallery and the model."""
     stages = [{"name": s.stage, "seconds": round(s.seconds, 2), "reused": s.reused} for s in result.stages]
     if as_json:
-        _json(
+        print_json(
             run_id=result.run_id,
             model_uri=result.model.uri,
             version=result.model.version,
@@ -85,7 +42,7 @@ def training(result: "TrainingResult", as_json: bool) -> None:
     table = Table("stage", "seconds", "", box=None, header_style="bold")
     for stage in stages:
         table.add_row(stage["name"], f"{stage['seconds']:.1f}", "reused" if stage["reused"] else "")
-    out = _console()
+    out = console()
     out.print(table)
     _warnings(out, result.warnings)
     _scores(out, result.summary)
@@ -107,9 +64,9 @@ def check(result: "CheckResult", as_json: bool) -> bool:
     )
     if as_json:
         names = ("table", "rule", "severity", "passed", "observed", "expected", "offenders")
-        _json(passed=passed, rules=[{name: getattr(rule, name) for name in names} for rule in rules])
+        print_json(passed=passed, rules=[{name: getattr(rule, name) for name in names} for rule in rules])
         return passed
-    out = _console()
+    out = console()
     for report in result.reports:
         verdict = "passed" if report.passed else "broken"
         out.print(f"{report.table}: {verdict}, {report.rows:,} rows, {len(report.rules)} rules", highlight=False)
@@ -126,7 +83,7 @@ def evaluation(result: "EvaluationResult", as_json: bool) -> None:
     """The scores and the gallery."""
     summary = result.summary
     if as_json:
-        _json(
+        print_json(
             run_id=result.run_id,
             model_uri=result.model.uri,
             split=summary.split,
@@ -139,7 +96,7 @@ def evaluation(result: "EvaluationResult", as_json: bool) -> None:
             report=str(result.gallery),
         )
         return
-    out = _console()
+    out = console()
     out.print(f"{result.model.uri} on {summary.split}, {summary.images:,} images")
     _warnings(out, result.warnings)
     _scores(out, summary)
@@ -152,14 +109,14 @@ def promotion(result: "PromotionResult", as_json: bool) -> bool:
     """What was decided and why. Returns whether the challenger is the champion now."""
     decision, before = result.decision, result.champion
     if as_json:
-        _json(
+        print_json(
             run_id=result.run_id,
             challenger=result.challenger.uri,
             champion_before=before and before.uri,
             **asdict(decision),
         )
         return decision.promote
-    out = _console()
+    out = console()
     told = "is the champion now" if decision.promote else "does not become champion"
     out.print(f"{result.challenger.uri} {told}", highlight=False)
     for reason in decision.reasons:
@@ -172,15 +129,15 @@ def promotion(result: "PromotionResult", as_json: bool) -> bool:
 def rollback(was: "RegisteredModel", now: "RegisteredModel", as_json: bool) -> None:
     """Which model is champion again."""
     if as_json:
-        _json(was=was.uri, champion=now.uri)
+        print_json(was=was.uri, champion=now.uri)
     else:
-        _console().print(f"{now.uri} is the champion again; it was {was.uri}", highlight=False)
+        console().print(f"{now.uri} is the champion again; it was {was.uri}", highlight=False)
 
 
 def scoring(result: "ScoringResult", as_json: bool) -> int:
     """Where the predictions are and what is in them. Returns how many images were quarantined."""
     if as_json:
-        _json(
+        print_json(
             run_id=result.run_id,
             model_uri=result.model.uri,
             predictions=str(result.predictions),
@@ -189,7 +146,7 @@ def scoring(result: "ScoringResult", as_json: bool) -> int:
             quarantined=[{"uri": uri, "error": error} for uri, error in result.quarantined],
         )
         return len(result.quarantined)
-    out = _console()
+    out = console()
     known = f", {result.known:,} were there already" if result.known else ""
     told = f"{result.captioned:,} captioned, {len(result.quarantined):,} quarantined by {result.model.uri}{known}"
     out.print(told, highlight=False)
@@ -206,7 +163,7 @@ def captions(found: Sequence["CaptionedPhoto"], as_json: bool) -> int:
     """Each photograph with its captions. Returns how many photographs could not be read."""
     bad = sum(bool(photo.error) for photo in found)
     if as_json:
-        _json(
+        print_json(
             photos=[
                 {
                     "photo": str(photo.photo),
@@ -217,7 +174,7 @@ def captions(found: Sequence["CaptionedPhoto"], as_json: bool) -> int:
             ]
         )
         return bad
-    out = _console()
+    out = console()
     for photo in found:
         out.print(str(photo.photo), style="bold", highlight=False, markup=False)
         for caption in photo.captions:
@@ -257,15 +214,3 @@ def _warnings(out: Console, rules: Sequence["RuleResult"]) -> None:
     for rule in rules:
         line = f"warning: {rule.table}, {rule.rule}: expected {rule.expected}; found {rule.observed}. {rule.remedy}"
         out.print(line, highlight=False, markup=False)
-
-
-def _console() -> Console:
-    return Console(soft_wrap=True)
-
-
-def _json(**content: Any) -> None:
-    sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
-
-
-def _short(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list | None) else str(value)

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefect import flow
-
 from components.artifacts import Artifact, folder_bytes
 from components.config import Profile
 from components.encoder.registry import find_encoders
@@ -15,6 +13,7 @@ from components.registry.promotion import record_evaluation
 from data_contracts.report import RuleResult
 from flows import checks, judging, tasks
 from flows.embed import extract_embeddings
+from flows.failure import flow
 from flows.settings import settings
 
 

@@ -35,22 +35,40 @@ def register(
     `metadata` goes into the model's MLmodel, `card` and `gallery` beside it. The package of the same digest is
     registered once: a second call finds it.
     """
-    client = MlflowClient()
-    found = _version_of(client, name, digest)
+    found = find_version(name, digest)
     if found is None:
         with TemporaryDirectory() as parts:
             folder = Path(parts, "model")
             write_model_folder(package, folder, metadata, card, gallery)
-            model_id = _log(client, folder, name, run_id)
-        with redirect_stderr(io.StringIO()):  # MLflow prints there what our callers say in their own words
-            found = mlflow.register_model(f"models:/{model_id}", name, tags={DIGEST_TAG: digest}).version
-        client.update_model_version(name, found, description=card)
+            found = add_version(folder, digest, name, run_id, card)
+    return challenge(name, found)
+
+
+def find_version(name: str, digest: str) -> str | None:
+    """The version that the package of that digest is registered as, if it is."""
+    versions = MlflowClient().search_model_versions(f"name = '{name}' and tags.`{DIGEST_TAG}` = '{digest}'")
+    return str(versions[0].version) if versions else None
+
+
+def add_version(folder: Path, digest: str, name: str, run_id: str, description: str) -> str:
+    """Makes MLflow's model folder a logged model of the run and the next version. Returns the version."""
+    client = MlflowClient()
+    model_id = _log(client, folder, name, run_id)
+    with redirect_stderr(io.StringIO()):  # MLflow prints there what our callers say in their own words
+        found = str(mlflow.register_model(f"models:/{model_id}", name, tags={DIGEST_TAG: digest}).version)
+    client.update_model_version(name, found, description=description)
+    return found
+
+
+def challenge(name: str, version: str) -> RegisteredModel:
+    """Makes the version the challenger unless a later one is; and the champion when there is none."""
+    client = MlflowClient()
     aliases = client.get_registered_model(name).aliases
-    if int(aliases.get(CHALLENGER, 0)) < int(found):
-        client.set_registered_model_alias(name, CHALLENGER, found)
+    if int(aliases.get(CHALLENGER, 0)) < int(version):
+        client.set_registered_model_alias(name, CHALLENGER, version)
     if CHAMPION not in aliases:
-        client.set_registered_model_alias(name, CHAMPION, found)
-    return describe(f"models:/{name}/{found}")
+        client.set_registered_model_alias(name, CHAMPION, version)
+    return describe(f"models:/{name}/{version}")
 
 
 def write_model_folder(
@@ -130,8 +148,3 @@ def example() -> bytes:
     content = io.BytesIO()
     Image.linear_gradient("L").resize((64, 48)).convert("RGB").save(content, "JPEG")
     return content.getvalue()
-
-
-def _version_of(client: MlflowClient, name: str, digest: str) -> str | None:
-    versions = client.search_model_versions(f"name = '{name}' and tags.`{DIGEST_TAG}` = '{digest}'")
-    return str(versions[0].version) if versions else None

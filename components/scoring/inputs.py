@@ -21,7 +21,7 @@ LISTS = (".parquet", ".txt")
 def list_images(images: Location) -> list[str]:
     """The names of the inputs: sorted for a folder or a zip, in the list's order for Parquet and text.
 
-    In a folder or a zip every file with an image's extension counts, whatever is in it. A Parquet table has a column
+    In a folder or a zip every file with an image's extension counts, whatever is in it; there may be none. A Parquet table has a column
     `path`, a text file a path a line; they are relative to the list, or whole. A path listed twice is one input.
     Raises `ConfigurationError` when there is nothing of the kind at `images`.
     """
@@ -35,10 +35,7 @@ def list_images(images: Location) -> list[str]:
         )
     extensions = Image.registered_extensions()
     with open_archive(images) as archive:
-        names = [name for name, _, _ in archive.listing() if Path(name).suffix.lower() in extensions]
-    if not names:
-        raise ConfigurationError(f"{images} holds no image (a file ending in .jpg, .png, .webp …)")
-    return names
+        return [name for name, _, _ in archive.listing() if Path(name).suffix.lower() in extensions]
 
 
 def uri_of(images: Location, name: str) -> str:

@@ -1,0 +1,46 @@
+"""What a look at MLflow tells: whether a model's files are there, and how the last runs ended."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from components.registry.models import RegisteredModel
+from components.registry.tracking import EXPERIMENT
+
+
+@dataclass(frozen=True)
+class LastRun:
+    """The last of the runs that do the same."""
+
+    name: str
+    status: str
+    """MLflow's: FINISHED, FAILED, KILLED or RUNNING."""
+    started: datetime
+
+
+def has_files(model: RegisteredModel) -> bool:
+    """Whether the files of a registered model can be found where MLflow says that they are."""
+    try:
+        return mlflow.models.get_model_info(model.uri) is not None
+    except (MlflowException, OSError):
+        return False
+
+
+def last_runs() -> list[LastRun]:
+    """The last run of each kind (`train`, `score` …), the latest first, of the last 100 runs."""
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        return []
+    runs = client.search_runs([experiment.experiment_id], max_results=100, order_by=["start_time DESC"])
+    found: dict[str, LastRun] = {}
+    for run in runs:
+        if MLFLOW_PARENT_RUN_ID in run.data.tags:  # a part of another
+            continue
+        name, started = str(run.info.run_name), datetime.fromtimestamp(run.info.start_time / 1000, UTC)
+        found.setdefault(name.split(" ")[0], LastRun(name, run.info.status, started))
+    return list(found.values())

@@ -1,0 +1,174 @@
+"""A registered model in one file, to be carried into another registry: all that it captions and is judged by.
+
+The parcel (see `components.registry.parcel`) has `model/`, MLflow's folder as it is, and for each evaluation of the
+version `evaluations/NUMBER/evaluation` (summary and predictions) and `…/contracts` (reports), which a promotion on the
+other side compares. A model is code: import only what somebody whom you trust has exported.
+"""
+
+import json
+import logging
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
+
+from components.errors import CaptioningError, ConfigurationError
+from components.evaluation.summary import PREDICTIONS_FILE, SUMMARY_FILE
+from components.registry.models import RegisteredModel, describe
+from components.registry.parcel import open_parcel, write_parcel
+from components.registry.promotion import EVALUATION_TAG, record_evaluation
+from components.registry.register import add_version, challenge, find_version
+from components.registry.tracking import tracked_run
+
+log = logging.getLogger(__name__)
+
+MODEL, EVALUATIONS, EVALUATION, CONTRACTS = "model", "evaluations", "evaluation", "contracts"
+NAME = r"^[^/:@'\"\\\x00-\x1f]{1,200}$"
+"""What a model may be called: MLflow's URIs and filters have no way to quote the rest."""
+
+_Digest = Annotated[str, Field(pattern=r"^[0-9A-Za-z_-]{1,128}$")]
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """A parcel with a model in it."""
+
+    path: Path
+    model: RegisteredModel
+    evaluations: int
+    files: int
+    bytes: int
+
+
+class _Judged(BaseModel, frozen=True):
+    data: _Digest
+    """Of the images and references; what the evaluation's tag ends with."""
+    started: NonNegativeInt
+    """Milliseconds since 1970: of several evaluations the last counts."""
+
+
+class _Contents(BaseModel, frozen=True):
+    name: Annotated[str, Field(pattern=NAME)]
+    version: str
+    digest: _Digest
+    description: str
+    evaluations: tuple[_Judged, ...]
+
+
+def export_model(uri: str, target: Path) -> ExportedModel:
+    """Writes the version that `models:/name/version` or `models:/name@alias` means into one file, `target`.
+
+    The same version with the same evaluations makes the same file. An evaluation whose run has lost its files is left
+    out, with a warning: the other side can judge the model again.
+    """
+    model, client = describe(uri), MlflowClient()
+    if not model.digest:
+        raise CaptioningError(f"{model.uri} is no captioner that `captioning train` registered: export another version")
+    version = client.get_model_version(model.name, model.version)
+    with TemporaryDirectory() as parts:
+        folder = Path(parts)
+        _download(model.uri, folder / MODEL)
+        (folder / MODEL / "registered_model_meta").unlink(missing_ok=True)  # MLflow's note on this registry
+        judged = tuple(_collect_evaluations(version.tags, folder / EVALUATIONS))
+        contents = _Contents(
+            name=model.name,
+            version=model.version,
+            digest=model.digest,
+            description=version.description or "",
+            evaluations=judged,
+        )
+        files = write_parcel(folder, contents.model_dump(mode="json"), target)
+    return ExportedModel(target, model, len(judged), files, target.stat().st_size)
+
+
+def import_model(parcel: Path, name: str | None = None) -> RegisteredModel:
+    """Registers what `export_model` wrote, under `name` or its own, as the next version.
+
+    It becomes the challenger, and the champion when there is none. Nothing is registered before everything is checked.
+    A package that is registered already is not registered again; it gets the evaluations that it lacks.
+    """
+    if name is not None and not re.fullmatch(NAME, name):
+        raise ConfigurationError(f"a model cannot be called {name!r}: no slashes, colons, quotes or @, and not nothing")
+    with TemporaryDirectory() as parts:
+        folder = Path(parts)
+        try:
+            contents = _Contents.model_validate(open_parcel(parcel, folder))
+            _require_complete(folder, contents)
+        except (ValidationError, OSError, ValueError, LookupError, TypeError) as error:
+            raise CaptioningError(f"{parcel} is no exported model: {error}. Export the model again") from error
+        return _register(folder, contents, name or contents.name)
+
+
+def _collect_evaluations(tags: dict[str, str], folder: Path) -> Iterator[_Judged]:
+    """Puts the evaluations that a version's tags point to below `folder`, each into the folder of its number."""
+    number = 0
+    for data, where in sorted(
+        (tag.removeprefix(EVALUATION_TAG), w) for tag, w in tags.items() if EVALUATION_TAG in tag
+    ):
+        (run_id, _, judged), place = where.partition("/"), folder / str(number)
+        try:
+            started = MlflowClient().get_run(run_id).info.start_time
+            for file in (SUMMARY_FILE, PREDICTIONS_FILE):
+                _download(f"runs:/{run_id}/{judged}/{file}", place / EVALUATION)
+            _download(f"runs:/{run_id}/{CONTRACTS}", place)
+        except (MlflowException, CaptioningError) as error:
+            log.warning("the evaluation on %s stays behind: the run %s has lost its files (%s)", data, run_id, error)
+            shutil.rmtree(place, ignore_errors=True)
+            continue
+        yield _Judged(data=data, started=started)
+        number += 1
+
+
+def _download(uri: str, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        mlflow.artifacts.download_artifacts(uri, dst_path=str(folder))
+    except (MlflowException, OSError) as error:
+        raise CaptioningError(f"cannot read {uri}: {error}. Are its files still where they were?") from error
+
+
+def _require_complete(folder: Path, contents: _Contents) -> None:
+    """Raises one of many errors when a file is missing without which the model or a promotion would fail."""
+    if not (folder / MODEL / "MLmodel").is_file():
+        raise ValueError(f"there is no {MODEL}/MLmodel in it")
+    for number, judged in enumerate(contents.evaluations):
+        place = folder / EVALUATIONS / str(number)
+        data = json.loads((place / EVALUATION / SUMMARY_FILE).read_text(encoding="utf-8"))["data"]
+        if data != judged.data:
+            raise ValueError(f"its evaluation {number} is on {data}, not on {judged.data}")
+        if not (place / EVALUATION / PREDICTIONS_FILE).is_file() or not (place / CONTRACTS).is_dir():
+            raise ValueError(f"its evaluation {number} lacks predictions or contracts")
+
+
+def _register(folder: Path, contents: _Contents, name: str) -> RegisteredModel:
+    version = find_version(name, contents.digest)
+    tags = MlflowClient().get_model_version(name, version).tags if version else {}
+    missing = {n: judged for n, judged in enumerate(contents.evaluations) if EVALUATION_TAG + judged.data not in tags}
+    if version is None or missing:
+        origin = contents.model_dump(include={"name", "version", "digest"})
+        with tracked_run(f"import {name}", {"exported": origin}) as run_id:
+            version = version or add_version(folder / MODEL, contents.digest, name, run_id, contents.description)
+            for number, judged in missing.items():
+                evaluated = _log_evaluation(folder / EVALUATIONS / str(number), judged, run_id)
+                record_evaluation(describe(f"models:/{name}/{version}"), judged.data, evaluated, EVALUATION)
+    return challenge(name, version)
+
+
+def _log_evaluation(folder: Path, judged: _Judged, parent: str) -> str:
+    """A run nested in the import, of the time of the evaluation: a run has one folder of contracts."""
+    client = MlflowClient()
+    experiment = client.get_run(parent).info.experiment_id
+    tags = {MLFLOW_PARENT_RUN_ID: parent}
+    run = client.create_run(experiment, judged.started, tags, f"imported evaluation on {judged.data[:16]}")
+    client.log_artifacts(run.info.run_id, str(folder))
+    client.set_terminated(run.info.run_id)
+    return str(run.info.run_id)

@@ -1,0 +1,53 @@
+"""A process that lives as long as the one that started it: a server, a worker. Its output goes to a file in `logs`."""
+
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+STOP_SECONDS = 30
+
+
+@contextmanager
+def companion(
+    module: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs `python -m MODULE ARGUMENT…` for the block; then ends it and whatever it started."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "flows.companion", *module]
+    with log.open("ab") as output:
+        # Its own session: Ctrl-C must reach the run first, and its servers after it. Its standard input stays open as
+        # long as this process lives.
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True, env=environment
+        )
+        try:
+            yield process
+        finally:
+            _end_group(process.pid, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_SECONDS)
+            _end_group(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _end_group(group: int, how: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # all of it has ended
+        os.killpg(group, how)
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()  # returns when the process that started this one is gone, however it went
+    _end_group(os.getpgid(0), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts us in the background may ignore it
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    name, *sys.argv[1:] = sys.argv[1:]
+    runpy.run_module(name, run_name="__main__", alter_sys=True)

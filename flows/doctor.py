@@ -1,0 +1,178 @@
+"""A look at this installation: what is installed, reachable and there, and what to do about what is not."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Literal
+
+import httpx
+from packaging.requirements import Requirement
+
+from components.errors import CaptioningError
+from components.registry import health, models, relocation, tracking
+from flows.invocation import find_services
+from flows.settings import Settings
+
+MODEL = "models:/captioner@champion"
+DISK_GB = 5
+"""What a run on some thousand photographs needs."""
+WHY = {
+    "fastapi": "from 0.151 on Prefect 3.8 dies with: Body() got an unexpected keyword argument 'min_items'",
+    "prefect": "3.9 lacks dependencies",
+    "mlflow": "3.18 lacks dependencies",
+    "sqlalchemy": "with 2.1 no schedule of Prefect 3.8 ever fires",
+}
+"""Combinations that are known to break, though pip finds nothing wrong with them."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    subject: str
+    state: Literal["good", "notice", "broken"]
+    told: str
+    remedy: str = ""
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Everything, one after the other; what cannot be looked at is broken, and the rest is looked at all the same."""
+    for look in (_python, _packages, _home, _moved, _prefect, _mlflow, _champion, _runs, _gpu, _java):
+        try:
+            yield from look(settings)
+        except CaptioningError as error:
+            yield Finding(look.__name__.strip("_"), "broken", str(error))
+
+
+def _python(_settings: Settings) -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    fits = (3, 11) <= sys.version_info[:2] < (3, 14)
+    remedy = "" if fits else "use Python 3.11 to 3.13: 3.14 has no TensorFlow release"
+    yield Finding("python", "good" if fits else "broken", version, remedy)
+
+
+def _packages(_settings: Settings) -> Iterator[Finding]:
+    declared = [Requirement(text) for text in metadata.requires("captioning") or ()]
+    needed = [requirement for requirement in declared if not requirement.marker or requirement.marker.evaluate()]
+    wrong = False
+    for requirement in needed:
+        try:
+            version = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            version = "missing"
+        if version == "missing" or not requirement.specifier.contains(version, prereleases=True):
+            wrong = True
+            why = f" ({WHY[requirement.name]})" if requirement.name in WHY else ""
+            told = f"{requirement.name} {version}, not {requirement.specifier or 'there'}{why}"
+            yield Finding("packages", "broken", told, f"pip install '{requirement.name}{requirement.specifier}'")
+    if {"tensorflow", "tensorflow-cpu"} <= {found.name for found in metadata.distributions()}:
+        remedy = "remove both, then install tensorflow"
+        yield Finding("packages", "broken", "tensorflow and tensorflow-cpu share their files", remedy)
+    if not wrong:
+        shown = ("prefect", "mlflow", "tensorflow", "keras", "great-expectations")
+        yield Finding("packages", "good", ", ".join(f"{name} {metadata.version(name)}" for name in shown))
+
+
+def _home(settings: Settings) -> Iterator[Finding]:
+    free = shutil.disk_usage(settings.home).free / 1e9
+    told = f"{settings.home}, {free:,.0f} GB free"
+    if not os.access(settings.home, os.W_OK):
+        yield Finding("home", "broken", f"{told}; it cannot be written to", "set CAPTIONING_HOME to a folder of yours")
+    elif free < DISK_GB:
+        yield Finding("home", "notice", told, "captioning clean --older-than 30 shows what may go")
+    else:
+        yield Finding("home", "good", told)
+
+
+def _moved(settings: Settings) -> Iterator[Finding]:
+    if settings.tracking_uri:
+        return
+    old = relocation.moved_from(settings.home / "mlflow.db", settings.model_files)
+    if old:
+        told = f"the models' addresses point to {old}, from where this folder was moved"
+        yield Finding("place", "broken", told, "captioning relocate")
+
+
+def _prefect(settings: Settings) -> Iterator[Finding]:
+    running = find_services(settings.home)
+    address = settings.prefect_api_url or (f"{running.prefect}/api" if running else "")
+    if not address:
+        yield Finding("prefect", "good", "no server is running: each run has one of its own; `captioning up` stays")
+        return
+    remedy = "start it, or unset PREFECT_API_URL" if settings.prefect_api_url else "see logs/prefect-server.log"
+    try:
+        httpx.get(f"{address}/health", timeout=5).raise_for_status()
+        deployments = httpx.post(f"{address}/deployments/filter", json={}, timeout=5).raise_for_status().json()
+        workers = httpx.post(f"{address}/work_pools/captioning/workers/filter", json={}, timeout=5)
+    except httpx.HTTPError as error:
+        yield Finding("prefect", "broken", f"{address} does not answer: {error}", remedy)
+        return
+    paused = [found["name"] for found in deployments if found["paused"]]
+    online = [one["name"] for one in workers.json() if one["status"] == "ONLINE"] if workers.is_success else []
+    told = f"{address}, {len(deployments)} deployments{', paused: ' + ', '.join(paused) if paused else ''}"
+    if online:
+        yield Finding("prefect", "good", f"{told}, workers {', '.join(online)}")
+    else:
+        yield Finding("prefect", "notice", f"{told}, no worker: nothing scheduled runs", "captioning worker")
+
+
+def _mlflow(settings: Settings) -> Iterator[Finding]:
+    tracking.connect(settings.mlflow, settings.model_files)
+    yield Finding("mlflow", "good", settings.mlflow)
+
+
+def _champion(_settings: Settings) -> Iterator[Finding]:
+    try:
+        champion = models.describe(MODEL)
+    except CaptioningError as error:
+        yield Finding("champion", "notice", str(error), "captioning train --profile demo")
+        return
+    if health.has_files(champion):
+        yield Finding("champion", "good", champion.uri)
+    else:
+        remedy = "put them back from a backup, or captioning rollback"
+        yield Finding("champion", "broken", f"{champion.uri}: its files are not where MLflow says", remedy)
+
+
+def _runs(_settings: Settings) -> Iterator[Finding]:
+    for run in health.last_runs():
+        told = f"{run.name}: {run.status.lower()}, {_ago(run.started)}"
+        if run.status in ("FAILED", "KILLED"):
+            yield Finding(
+                "last run", "notice", told, "the artifact `failure` of its flow run in Prefect says why; run it again"
+            )
+        else:
+            yield Finding("last run", "good", told)
+
+
+def _ago(when: datetime) -> str:
+    hours = (datetime.now(UTC) - when).total_seconds() / 3600
+    return f"{hours:.0f} hours ago" if hours < 48 else f"{hours / 24:.0f} days ago"
+
+
+def _gpu(_settings: Settings) -> Iterator[Finding]:
+    if not shutil.which("nvidia-smi"):
+        yield Finding("gpu", "good", f"none; {os.cpu_count()} cores do the work")
+        return
+    import tensorflow as tf
+
+    seen = tf.config.list_physical_devices("GPU")
+    if seen:
+        yield Finding("gpu", "good", f"{len(seen)} seen by TensorFlow")
+    else:
+        yield Finding("gpu", "broken", "there is one, and TensorFlow does not see it", "pip install 'captioning[gpu]'")
+
+
+def _java(_settings: Settings) -> Iterator[Finding]:
+    java = shutil.which("java")
+    if java:
+        found = subprocess.run([java, "-version"], capture_output=True, text=True, check=False, timeout=30)
+        yield Finding("java", "good", (found.stderr or found.stdout).splitlines()[0])
+    else:
+        told = "none: captions are scored with a tokenizer of our own, and without METEOR"
+        yield Finding("java", "notice", told, "install a Java runtime, such as openjdk-17-jre-headless")

@@ -1,0 +1,59 @@
+"""What a flow run that failed or crashed leaves behind: one short page of what, which data, and what to do."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import prefect
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactCreate
+from prefect.client.schemas.objects import FlowRun, State
+
+KEY = "failure"
+SHOWN = ("profile", "request", "model", "name", "version", "split")
+"""Parameters that say which data and which model."""
+GO_ON = "Run it again when that is mended: stages that are finished are reused, and work goes on where it stopped."
+REMEDIES = {
+    2: "A parameter or a profile is wrong: change what the message names. Nothing was started.",
+    3: f"The data broke a contract. The run in MLflow has every rule and offender in `contracts.html`. {GO_ON}",
+}
+CRASHED = (
+    f"The process ended by itself or was ended: out of memory, a restart, a kill. `captioning doctor` looks. {GO_ON}"
+)
+
+
+def leave_note(_flow: object, run: FlowRun, state: State[Any]) -> None:
+    """Writes the artifact `failure` of a flow run that failed or crashed."""
+    error = state.data if isinstance(state.data, BaseException) else _raised(state)
+    remedy = CRASHED if state.is_crashed() else REMEDIES.get(getattr(error, "exit_code", 0), GO_ON)
+    told = str(error or state.message)
+    name = "" if hasattr(error, "exit_code") or error is None else f"{type(error).__name__}: "
+    lines = [f"# {run.name} {state.name.lower()}", f"**What.** {name}{told}", f"**Data.** {which_data(run.parameters)}"]
+    page = "\n\n".join([*lines, f"**What to do.** {remedy}"])
+    with get_client(sync_client=True) as client:
+        client.create_artifact(ArtifactCreate(key=KEY, type="markdown", data=page, flow_run_id=run.id))
+
+
+def which_data(parameters: Mapping[str, Any]) -> str:
+    """The parameters that say which data and model, in a line."""
+    found = {name: parameters[name] for name in SHOWN if parameters.get(name) is not None}
+    told = []
+    for name, value in found.items():
+        if name == "profile" and isinstance(value, Mapping):
+            value = f"{value.get('name')}, data in {(value.get('dataset') or {}).get('root') or 'drawn scenes'}"
+        if name == "request" and isinstance(value, Mapping):
+            value = f"{value.get('images')} into {value.get('out')} by {value.get('model', 'the champion')}"
+        told.append(f"{name}: {value}")
+    return "; ".join(told) or "none given"
+
+
+def _raised(state: State[Any]) -> BaseException | None:
+    try:
+        found = state.result(raise_on_failure=False)
+    except Exception:  # noqa: BLE001 - a crashed run has no result to read
+        return None
+    return found if isinstance(found, BaseException) else None
+
+
+flow = partial(prefect.flow, persist_result=False, on_failure=[leave_note], on_crashed=[leave_note])
+"""Every flow of this project is one of these."""

@@ -1,0 +1,89 @@
+"""What the commands that keep the line running print: for people, or as JSON."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from flows.console import console, print_json
+
+if TYPE_CHECKING:
+    from components.registry.models import RegisteredModel
+    from components.registry.transfer import ExportedModel
+    from components.retention import Leftover
+    from flows.doctor import Finding
+    from flows.invocation import Services
+
+MARKS = {"good": "  ", "notice": "? ", "broken": "! "}
+
+
+def services(found: "Services") -> None:
+    """Where everything is."""
+    out = console()
+    for name, place in asdict(found).items():
+        out.print(f"{name:8} {place}", highlight=False)
+    out.print("Ready. Ctrl-C ends it.")
+
+
+def findings(found: Iterable["Finding"], as_json: bool) -> bool:
+    """Every finding as it comes, with its remedy. Returns whether nothing is broken."""
+    out, seen = console(), []
+    for finding in found:
+        seen.append(finding)
+        if not as_json:
+            out.print(f"{MARKS[finding.state]}{finding.subject:10} {finding.told}", highlight=False, markup=False)
+            if finding.remedy:
+                out.print(f"{'':12} → {finding.remedy}", highlight=False, markup=False)
+    good = all(finding.state != "broken" for finding in seen)
+    if as_json:
+        print_json(good=good, findings=[asdict(finding) for finding in seen])
+    return good
+
+
+def exported(found: "ExportedModel", as_json: bool) -> None:
+    """Where the file is and what is in it."""
+    if as_json:
+        print_json(path=str(found.path), model_uri=found.model.uri, evaluations=found.evaluations, bytes=found.bytes)
+        return
+    told = f"{found.model.uri} with {found.evaluations} evaluations, {found.files} files, {found.bytes / 1e6:.0f} MB"
+    console().print(f"{told}\nexported  {found.path}", highlight=False)
+
+
+def imported(model: "RegisteredModel", as_json: bool) -> None:
+    """Which version it is now."""
+    if as_json:
+        print_json(model_uri=model.uri, version=model.version, aliases=list(model.aliases))
+        return
+    aliases = f" ({', '.join(model.aliases)})" if model.aliases else ""
+    console().print(f"imported  {model.uri}{aliases}", highlight=False)
+
+
+def relocated(addresses: int, as_json: bool) -> None:
+    """How many addresses were rewritten."""
+    if as_json:
+        print_json(addresses=addresses)
+        return
+    told = f"{addresses} addresses follow the folder now" if addresses else "nothing was moved: all addresses are right"
+    console().print(told, highlight=False)
+
+
+def cleaning(plan: Sequence["Leftover"], freed: int | None, as_json: bool) -> None:
+    """What may go, the largest first; and what its going freed, unless it was only asked."""
+    total = sum(leftover.bytes for leftover in plan)
+    if as_json:
+        rows = [asdict(leftover) | {"used": leftover.used.isoformat()} for leftover in plan]
+        print_json(leftovers=rows, bytes=total, freed=freed)
+        return
+    out = console()
+    table = Table("kind", "what", "MB", "last used", "why", box=None, header_style="bold")
+    for leftover in sorted(plan, key=lambda leftover: -leftover.bytes):
+        name = Path(leftover.name).name if leftover.kind == "log" else leftover.name
+        table.add_row(leftover.kind, name, f"{leftover.bytes / 1e6:.1f}", f"{leftover.used:%Y-%m-%d}", leftover.why)
+    if plan:
+        out.print(table)
+    if freed is None:
+        out.print(f"{total / 1e6:,.0f} MB may go; --yes frees them" if plan else "nothing may go", highlight=False)
+    else:
+        out.print(f"{freed / 1e6:,.0f} MB freed", highlight=False)

@@ -1,0 +1,63 @@
+"""The guide's commands, run as they stand there."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from zipfile import ZipFile
+
+import mlflow
+import pytest
+
+from components.registry.register import add_version, challenge
+from components.registry.tracking import connect, tracked_run
+from flows import cli
+
+pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")  # its own imports warn
+
+ROOT = Path(__file__).parents[2]
+GUIDE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```sh\n(.*?)^```", GUIDE, re.M | re.S)
+
+
+@pytest.fixture
+def place(tmp_path: Path, photograph: Callable[[int], bytes]) -> Path:
+    """A folder with `mlruns`, a champion in it, and a photograph."""
+    home = tmp_path / "mlruns"
+    with ZipFile(ROOT / "tests" / "components" / "registry" / "schema-4.zip") as archive:
+        archive.extractall(tmp_path / "model")
+    home.mkdir()
+    connect(f"sqlite:///{home / 'mlflow.db'}", home / "artifacts")
+    with tracked_run("train", {}) as run_id:
+        version = add_version(tmp_path / "model", "digest", "captioner", run_id, "a toy")
+    challenge("captioner", version)
+    mlflow.set_tracking_uri(None)
+    mlflow.set_registry_uri(None)
+    (tmp_path / "photo.jpg").write_bytes(photograph(1))
+    return tmp_path
+
+
+def test_every_block_for_the_shell_works_in_its_order(place: Path) -> None:
+    assert len(BLOCKS) == 5
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "CAPTIONING_HOME": str(place / "mlruns")}
+    script = "set -ex\n" + "\n".join(BLOCKS)
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=place, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "photo.jpg" in done.stdout
+    assert "addresses follow the folder now" in done.stdout
+
+
+def test_every_command_that_is_told_of_exists() -> None:
+    known = {(command.name or command.callback.__name__).replace("_", "-") for command in _commands()}
+    told = set(re.findall(r"captioning ([a-z][a-z-]+)", GUIDE))
+    assert told - known == set()
+    assert {"up", "worker", "doctor", "export-model", "import-model", "relocate", "clean"} <= told
+
+
+def _commands() -> list:
+    return [*cli.app.registered_commands, *cli.operations.app.registered_commands]

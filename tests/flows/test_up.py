@@ -1,0 +1,217 @@
+"""The line that runs by itself: real servers, a real worker, schedules that fire; a worker killed in the middle."""
+
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+from PIL import Image
+
+SMALL = (
+    *("--set", "dataset.scenes.images={train=96, dev=24}", "--set", "vocabulary.min_count=2"),
+    *("--set", "training.epochs=1", "--set", "training.steps_per_epoch=10"),
+)
+BROKEN = b"this is no image"
+
+
+@dataclass(frozen=True)
+class Line:
+    """`captioning up` at work."""
+
+    process: subprocess.Popen[bytes]
+    environment: dict[str, str]
+    home: Path
+    prefect: str
+    mlflow: str
+
+    def captioning(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "flows.cli", *arguments]
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False, timeout=300)
+
+    def ask(self, path: str, **filters: Any) -> Any:
+        """What Prefect's server answers to a filter."""
+        return httpx.post(f"{self.prefect}/api/{path}/filter", json=filters, timeout=30).raise_for_status().json()
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Prefect's flow runs that are at work or have ended, the first to start first."""
+        started = {"flow_runs": {"start_time": {"is_null_": False}}}
+        return self.ask("flow_runs", **started, sort="START_TIME_ASC")
+
+    def schedule(self, cron: str) -> None:
+        """Lets `score-nightly` run at these times instead."""
+        (found,) = self.ask("deployments", deployments={"name": {"any_": ["score-nightly"]}})
+        address = f"{self.prefect}/api/deployments/{found['id']}/schedules"
+        body = {"schedule": {"cron": cron, "timezone": "UTC"}}
+        httpx.patch(f"{address}/{found['schedules'][0]['id']}", json=body, timeout=30).raise_for_status()
+
+    def predictions(self) -> pd.DataFrame:
+        folder = self.home / "predictions"
+        return pd.read_parquet(folder) if folder.exists() and any(folder.glob("batch=*")) else pd.DataFrame()
+
+    def processes(self, word: str) -> list[psutil.Process]:
+        """Those that `up` started, or that these started, with the word in their command."""
+        return [p for p in psutil.Process(self.process.pid).children(recursive=True) if word in _command(p)]
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def until(told: str, happened: Callable[[], Any], seconds: float = 240) -> Any:
+    """What `happened` returns as soon as that is something."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := happened():
+            return found
+        time.sleep(0.5)
+    raise AssertionError(f"not within {seconds} s: {told}")
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
+    home = tmp_path_factory.mktemp("a home")
+    with socket.socket() as first, socket.socket() as second:
+        for probe in (first, second):
+            probe.bind(("127.0.0.1", 0))
+        prefect, mlflow = (probe.getsockname()[1] for probe in (first, second))
+    own = {"CAPTIONING_HOME": str(home), "CAPTIONING_PREFECT_PORT": str(prefect), "CAPTIONING_MLFLOW_PORT": str(mlflow)}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")} | own
+    command = [sys.executable, "-m", "flows.cli", "up"]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, start_new_session=True)
+    assert process.stdout
+    told = b"".join(iter(process.stdout.readline, b"Ready. Ctrl-C ends it.\n")).decode()
+    addresses = dict(text.split(maxsplit=1) for text in told.splitlines())
+    assert addresses["logs"] == str(home / "logs")
+    with process:
+        yield Line(process, environment, home, addresses["prefect"], addresses["mlflow"])
+        process.kill()
+
+
+def test_servers_worker_and_deployments_are_there(line: Line) -> None:
+    assert httpx.get(f"{line.mlflow}/health", timeout=30).is_success
+    found = {deployment["name"]: deployment for deployment in line.ask("deployments")}
+    crons = {name: [s["schedule"]["cron"] for s in deployment["schedules"]] for name, deployment in found.items()}
+    assert crons == {
+        "train-weekly": ["0 1 * * 6"],
+        "score-nightly": ["0 3 * * *"],
+        "evaluate-champion-daily": ["0 5 * * *"],
+        "promote-on-demand": [],
+    }
+    assert {s["schedule"]["timezone"] for deployment in found.values() for s in deployment["schedules"]} == {"UTC"}
+    assert {deployment["global_concurrency_limit"]["limit"] for deployment in found.values()} == {1}
+    assert {name for name, deployment in found.items() if deployment["tags"] == ["gpu"]} == set(crons) - {
+        "promote-on-demand"
+    }
+    assert found["train-weekly"]["parameters"] == {"profile": "demo"}
+
+
+def test_the_forms_of_the_parameters_are_validated(line: Line) -> None:
+    found = {deployment["name"]: deployment for deployment in line.ask("deployments")}
+    request = found["score-nightly"]["parameter_openapi_schema"]["definitions"]["ScoringRequest"]["properties"]
+    assert "A folder, a zip file" in request["images"]["description"]
+    wrong = {"parameters": {"request": {"images": "x", "out": "y", "beam": 0}}, "enforce_parameter_schema": True}
+    answer = httpx.post(
+        f"{line.prefect}/api/deployments/{found['score-nightly']['id']}/create_flow_run", json=wrong, timeout=30
+    )
+    assert answer.status_code == 409
+    assert "beam" in answer.text
+
+
+def test_a_second_one_is_refused_and_the_doctor_says_where_the_first_is(line: Line) -> None:
+    done = line.captioning("up", "--check")
+    assert done.returncode == 1
+    assert f"`captioning up` runs already for {line.home}" in done.stderr
+    examined = json.loads(line.captioning("doctor", "--json").stdout)
+    told = {finding["subject"]: finding for finding in examined["findings"]}
+    assert examined["good"]
+    assert told["prefect"]["state"] == "good"
+    assert line.prefect in told["prefect"]["told"]
+    assert (told["champion"]["state"], told["champion"]["remedy"]) == ("notice", "captioning train --profile demo")
+
+
+def test_a_run_that_fails_leaves_a_note_of_what_which_data_and_what_to_do(line: Line) -> None:
+    command = [sys.executable, "-m", "prefect", "deployment", "run", "score-images/score-nightly", "--watch"]
+    environment = line.environment | {"PREFECT_API_URL": f"{line.prefect}/api"}
+    subprocess.run(command, env=environment, capture_output=True, check=False, timeout=120)
+    (run,) = line.runs()
+    (note,) = line.ask("artifacts", artifacts={"key": {"any_": ["failure"]}})
+    assert (run["state_type"], note["flow_run_id"]) == ("FAILED", run["id"])
+    assert "there is no model models:/captioner@champion" in note["data"]
+    assert str(line.home / "inbox") in note["data"]
+    assert "Run it again when that is mended" in note["data"]
+
+
+def test_a_schedule_fires_by_itself_and_scores_the_inbox(line: Line, photograph: Callable[[int], bytes]) -> None:
+    trained = line.captioning("train", "--profile", "demo", *SMALL, "--json")
+    assert trained.returncode == 0, trained.stderr
+    for number in range(4):
+        (line.home / "inbox" / f"{number}.jpg").write_bytes(photograph(number))
+    (line.home / "inbox" / "ümlaut.png").write_bytes(BROKEN)
+    before = {run["id"] for run in line.runs()}
+    line.schedule("* * * * *")
+    until("five rows", lambda: len(line.predictions()) == 5)
+    line.schedule("0 3 * * *")
+    rows = line.predictions()
+    assert sorted(rows["status"]) == ["ok"] * 4 + ["quarantined"]
+    (run,) = (run for run in line.runs() if run["id"] not in before)
+    until("the run to complete", lambda: line.runs()[-1]["state_type"] == "COMPLETED", 60)
+    assert run["auto_scheduled"]
+    search = {"experiment_ids": ["1"], "filter": "attributes.run_name LIKE 'score %'"}
+    runs = httpx.post(f"{line.mlflow}/api/2.0/mlflow/runs/search", json=search, timeout=30).json()["runs"]
+    metrics = {metric["key"]: metric["value"] for metric in runs[0]["data"]["metrics"]}
+    assert (metrics["inputs"], metrics["captioned"], metrics["quarantined"]) == (5, 4, 1)
+
+
+def test_after_a_kill_of_the_worker_the_next_run_finishes_and_nothing_is_lost_or_twice(line: Line) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (600, 800, 3)).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=95)
+    for number in range(1500):  # no two have the same content
+        (line.home / "inbox" / f"large {number}.jpg").write_bytes(file.getvalue() + str(number).encode())
+    known = len(line.runs())
+    line.schedule("* * * * *")
+    until("the first part of the work", lambda: any((line.home / "partial").glob("scoring-*/part-*")))
+    worker = line.processes("prefect worker start")
+    for process in [*worker, *(child for one in worker for child in one.children(recursive=True))]:
+        process.kill()
+    assert len(line.predictions()) == 5
+    until("all rows", lambda: len(line.predictions()) == 1505)
+    line.schedule("0 3 * * *")
+    rows = line.predictions()
+    assert not rows["uri"].duplicated().any()
+    assert rows["status"].value_counts().to_dict() == {"ok": 1504, "quarantined": 1}
+    killed = line.runs()[known]
+    until("the killed run to be called crashed", lambda: _state(line, killed) == "CRASHED")
+    until("the others to complete", lambda: all(_state(line, run) == "COMPLETED" for run in line.runs()[known + 1 :]))
+
+
+def _state(line: Line, run: dict[str, Any]) -> str:
+    (found,) = (one for one in line.runs() if one["id"] == run["id"])
+    return str(found["state_type"])
+
+
+def test_ctrl_c_ends_everything(line: Line) -> None:
+    ours = psutil.Process(line.process.pid).children(recursive=True)
+    assert len(ours) >= 3
+    line.process.send_signal(signal.SIGINT)
+    assert line.process.wait(60) == 0
+    gone, alive = psutil.wait_procs(ours, timeout=1)
+    assert not alive
+    assert len(gone) == len(ours)
+    assert not (line.home / "up.json").exists()
