@@ -21,8 +21,9 @@ LISTS = (".parquet", ".txt")
 def list_images(images: Location) -> list[str]:
     """The names of the inputs: sorted for a folder or a zip, in the list's order for Parquet and text.
 
-    In a folder or a zip every file with an image's extension counts, whatever is in it; there may be none. A Parquet table has a column
-    `path`, a text file a path a line; they are relative to the list, or whole. A path listed twice is one input.
+    In a folder or a zip every file with an image's extension counts, whatever is in it; there may be none. A Parquet
+    table has a column `path`, a text file a path a line; they are relative to the list, or whole. A path listed twice
+    is one input.
     Raises `ConfigurationError` when there is nothing of the kind at `images`.
     """
     if not is_url(images) and not Path(images).exists():
