@@ -42,7 +42,8 @@ def _end_group(group: int, how: signal.Signals) -> None:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()  # returns when the process that started this one is gone, however it went
+    while os.read(0, 1):  # nothing, when the process that started this one is gone, however it went
+        pass
     _end_group(os.getpgid(0), signal.SIGTERM)
 
 

@@ -22,16 +22,20 @@ CRASHED = (
 )
 
 
-def leave_note(_flow: object, run: FlowRun, state: State[Any]) -> None:
+def leave_note(flow: object, flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001 - Prefect names them
     """Writes the artifact `failure` of a flow run that failed or crashed."""
     error = state.data if isinstance(state.data, BaseException) else _raised(state)
     remedy = CRASHED if state.is_crashed() else REMEDIES.get(getattr(error, "exit_code", 0), GO_ON)
     told = str(error or state.message)
     name = "" if hasattr(error, "exit_code") or error is None else f"{type(error).__name__}: "
-    lines = [f"# {run.name} {state.name.lower()}", f"**What.** {name}{told}", f"**Data.** {which_data(run.parameters)}"]
+    lines = [
+        f"# {flow_run.name} {state.name.lower()}",
+        f"**What.** {name}{told}",
+        f"**Data.** {which_data(flow_run.parameters)}",
+    ]
     page = "\n\n".join([*lines, f"**What to do.** {remedy}"])
     with get_client(sync_client=True) as client:
-        client.create_artifact(ArtifactCreate(key=KEY, type="markdown", data=page, flow_run_id=run.id))
+        client.create_artifact(ArtifactCreate(key=KEY, type="markdown", data=page, flow_run_id=flow_run.id))
 
 
 def which_data(parameters: Mapping[str, Any]) -> str:

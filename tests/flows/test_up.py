@@ -50,6 +50,15 @@ class Line:
         started = {"flow_runs": {"start_time": {"is_null_": False}}}
         return self.ask("flow_runs", **started, sort="START_TIME_ASC")
 
+    def state(self, run: dict[str, Any]) -> str:
+        """What Prefect calls the run now."""
+        found = httpx.get(f"{self.prefect}/api/flow_runs/{run['id']}", timeout=30).raise_for_status().json()
+        return str(found["state_type"])
+
+    def notes(self) -> Any:
+        """What runs that failed have left."""
+        return self.ask("artifacts", artifacts={"key": {"any_": ["failure"]}})
+
     def schedule(self, cron: str) -> None:
         """Lets `score-nightly` run at these times instead."""
         (found,) = self.ask("deployments", deployments={"name": {"any_": ["score-nightly"]}})
@@ -150,11 +159,25 @@ def test_a_run_that_fails_leaves_a_note_of_what_which_data_and_what_to_do(line: 
     environment = line.environment | {"PREFECT_API_URL": f"{line.prefect}/api"}
     subprocess.run(command, env=environment, capture_output=True, check=False, timeout=120)
     (run,) = line.runs()
-    (note,) = line.ask("artifacts", artifacts={"key": {"any_": ["failure"]}})
+    (note,) = line.notes()
     assert (run["state_type"], note["flow_run_id"]) == ("FAILED", run["id"])
     assert "there is no model models:/captioner@champion" in note["data"]
     assert str(line.home / "inbox") in note["data"]
     assert "Run it again when that is mended" in note["data"]
+
+
+def test_a_run_whose_process_is_killed_leaves_a_note_too(line: Line) -> None:
+    (deployment,) = line.ask("deployments", deployments={"name": {"any_": ["train-weekly"]}})
+    address = f"{line.prefect}/api/deployments/{deployment['id']}/create_flow_run"
+    run = httpx.post(address, json={}, timeout=30).raise_for_status().json()
+    until("the run to be at work", lambda: line.state(run) == "RUNNING")
+    (process,) = line.processes("prefect.engine")
+    process.kill()
+    until("the run to be called crashed", lambda: line.state(run) == "CRASHED", 60)
+    notes = until("a note", lambda: [note for note in line.notes() if note["flow_run_id"] == run["id"]], 60)
+    assert "exited with status code: -9" in notes[0]["data"]
+    assert "profile: demo" in notes[0]["data"]
+    assert "`captioning doctor` looks" in notes[0]["data"]
 
 
 def test_a_schedule_fires_by_itself_and_scores_the_inbox(line: Line, photograph: Callable[[int], bytes]) -> None:
@@ -170,7 +193,7 @@ def test_a_schedule_fires_by_itself_and_scores_the_inbox(line: Line, photograph:
     rows = line.predictions()
     assert sorted(rows["status"]) == ["ok"] * 4 + ["quarantined"]
     (run,) = (run for run in line.runs() if run["id"] not in before)
-    until("the run to complete", lambda: line.runs()[-1]["state_type"] == "COMPLETED", 60)
+    until("the run to complete", lambda: line.state(run) == "COMPLETED", 60)
     assert run["auto_scheduled"]
     search = {"experiment_ids": ["1"], "filter": "attributes.run_name LIKE 'score %'"}
     runs = httpx.post(f"{line.mlflow}/api/2.0/mlflow/runs/search", json=search, timeout=30).json()["runs"]
@@ -197,13 +220,8 @@ def test_after_a_kill_of_the_worker_the_next_run_finishes_and_nothing_is_lost_or
     assert not rows["uri"].duplicated().any()
     assert rows["status"].value_counts().to_dict() == {"ok": 1504, "quarantined": 1}
     killed = line.runs()[known]
-    until("the killed run to be called crashed", lambda: _state(line, killed) == "CRASHED")
-    until("the others to complete", lambda: all(_state(line, run) == "COMPLETED" for run in line.runs()[known + 1 :]))
-
-
-def _state(line: Line, run: dict[str, Any]) -> str:
-    (found,) = (one for one in line.runs() if one["id"] == run["id"])
-    return str(found["state_type"])
+    until("the killed run to be called crashed", lambda: line.state(killed) == "CRASHED")
+    until("the others to complete", lambda: all(line.state(run) == "COMPLETED" for run in line.runs()[known + 1 :]))
 
 
 def test_ctrl_c_ends_everything(line: Line) -> None:

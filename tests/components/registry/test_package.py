@@ -180,7 +180,8 @@ def test_a_number_that_never_changed_in_training_changes_no_caption(exported_pai
 
 def test_the_loader_in_the_guide_captions_without_mlflow(package: Path, tmp_path: Path) -> None:
     guide = (Path(__file__).parents[3] / "docs" / "serving.md").read_text(encoding="utf-8")
-    (tmp_path / "loader.py").write_text(guide.split("```python\n")[1].split("```")[0], encoding="utf-8")
+    (loader,) = (block for block in guide.split("```") if block.startswith("python") and "saved_model.load" in block)
+    (tmp_path / "loader.py").write_text(loader.removeprefix("python"), encoding="utf-8")
     pixels = np.random.default_rng(3).integers(0, 256, (8, 8, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.png")  # of the encoder's size: nothing is cropped or resized
     command = [sys.executable, "-I", "loader.py", str(package / "captioner"), "photo.png"]
