@@ -20,12 +20,14 @@ def companion(
     """Runs `python -m MODULE ARGUMENT…` for the block; then ends it and whatever it started."""
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "flows.companion", *module]
-    with log.open("ab") as output:
-        # Its own session: Ctrl-C must reach the run first, and its servers after it. Its standard input stays open as
-        # long as this process lives.
-        process = subprocess.Popen(
+    # Its own session: Ctrl-C must reach the run first, and its servers after it. Its standard input stays open as long
+    # as this process lives.
+    with (
+        log.open("ab") as output,
+        subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True, env=environment
-        )
+        ) as process,
+    ):
         try:
             yield process
         finally:
@@ -33,7 +35,6 @@ def companion(
             with suppress(subprocess.TimeoutExpired):
                 process.wait(STOP_SECONDS)
             _end_group(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 def _end_group(group: int, how: signal.Signals) -> None:

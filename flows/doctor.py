@@ -12,6 +12,7 @@ from typing import Literal
 
 import httpx
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from components.errors import CaptioningError
 from components.registry import health, models, relocation, tracking
@@ -42,11 +43,12 @@ class Finding:
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Everything, one after the other; what cannot be looked at is broken, and the rest is looked at all the same."""
-    for look in (_python, _packages, _home, _moved, _prefect, _mlflow, _champion, _runs, _gpu, _java):
+    for look in (_python, _packages, _home, _place, _prefect, _mlflow, _champion, _runs, _gpu, _java):
         try:
             yield from look(settings)
-        except CaptioningError as error:
-            yield Finding(look.__name__.strip("_"), "broken", str(error))
+        except Exception as error:  # noqa: BLE001 - whatever is broken: to find it is what this is for
+            told = str(error) if isinstance(error, CaptioningError) else f"{type(error).__name__}: {error}"
+            yield Finding(look.__name__.strip("_"), "broken", told)
 
 
 def _python(_settings: Settings) -> Iterator[Finding]:
@@ -70,7 +72,8 @@ def _packages(_settings: Settings) -> Iterator[Finding]:
             why = f" ({WHY[requirement.name]})" if requirement.name in WHY else ""
             told = f"{requirement.name} {version}, not {requirement.specifier or 'there'}{why}"
             yield Finding("packages", "broken", told, f"pip install '{requirement.name}{requirement.specifier}'")
-    if {"tensorflow", "tensorflow-cpu"} <= {found.name for found in metadata.distributions()}:
+    if {"tensorflow", "tensorflow-cpu"} <= {canonicalize_name(found.name) for found in metadata.distributions()}:
+        wrong = True
         remedy = "remove both, then install tensorflow"
         yield Finding("packages", "broken", "tensorflow and tensorflow-cpu share their files", remedy)
     if not wrong:
@@ -89,7 +92,7 @@ def _home(settings: Settings) -> Iterator[Finding]:
         yield Finding("home", "good", told)
 
 
-def _moved(settings: Settings) -> Iterator[Finding]:
+def _place(settings: Settings) -> Iterator[Finding]:
     if settings.tracking_uri:
         return
     old = relocation.moved_from(settings.home / "mlflow.db", settings.model_files)

@@ -24,7 +24,7 @@ CRASHED = (
 
 def leave_note(flow: object, flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001 - Prefect names them
     """Writes the artifact `failure` of a flow run that failed or crashed."""
-    error = state.data if isinstance(state.data, BaseException) else _raised(state)
+    error = None if state.is_crashed() else _raised(state)
     remedy = CRASHED if state.is_crashed() else REMEDIES.get(getattr(error, "exit_code", 0), GO_ON)
     told = str(error or state.message)
     name = "" if hasattr(error, "exit_code") or error is None else f"{type(error).__name__}: "
@@ -52,10 +52,7 @@ def which_data(parameters: Mapping[str, Any]) -> str:
 
 
 def _raised(state: State[Any]) -> BaseException | None:
-    try:
-        found = state.result(raise_on_failure=False)
-    except Exception:  # noqa: BLE001 - a crashed run has no result to read
-        return None
+    found = state.data if isinstance(state.data, BaseException) else state.result(raise_on_failure=False)
     return found if isinstance(found, BaseException) else None
 
 

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from components.registry.models import RegisteredModel
@@ -25,8 +24,9 @@ class LastRun:
 def has_files(model: RegisteredModel) -> bool:
     """Whether the files of a registered model can be found where MLflow says that they are."""
     try:
-        return mlflow.models.get_model_info(model.uri) is not None
-    except (MlflowException, OSError):
+        parts = mlflow.models.get_model_info(model.uri).flavors["python_function"]["artifacts"].values()
+        return all(mlflow.artifacts.list_artifacts(f"{model.uri}/{part['path']}") for part in parts)
+    except Exception:  # noqa: BLE001 - of a damaged description almost anything
         return False
 
 
