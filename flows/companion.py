@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,13 +32,25 @@ def companion(
         try:
             yield process
         finally:
-            _end_group(process.pid, signal.SIGTERM)
+            end_group(process.pid, signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(STOP_SECONDS)
-            _end_group(process.pid, signal.SIGKILL)
+                _wait_for_group(process.pid)
+            end_group(process.pid, signal.SIGKILL)
 
 
-def _end_group(group: int, how: signal.Signals) -> None:
+def _wait_for_group(group: int) -> None:
+    """Gives what the process started five seconds to end by itself, and to say so."""
+    for _ in range(50):
+        try:
+            os.killpg(group, 0)
+        except (ProcessLookupError, PermissionError):
+            return
+        time.sleep(0.1)
+
+
+def end_group(group: int, how: signal.Signals) -> None:
+    """Sends the signal to a companion and whatever it started."""
     with suppress(ProcessLookupError, PermissionError):  # all of it has ended
         os.killpg(group, how)
 
@@ -45,7 +58,7 @@ def _end_group(group: int, how: signal.Signals) -> None:
 def _end_with_parent() -> None:
     while os.read(0, 1):  # nothing, when the process that started this one is gone, however it went
         pass
-    _end_group(os.getpgid(0), signal.SIGTERM)
+    end_group(os.getpgid(0), signal.SIGTERM)
 
 
 if __name__ == "__main__":

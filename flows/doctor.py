@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import Literal
+from typing import Any, Literal
 
 import httpx
 from packaging.requirements import Requirement
@@ -115,6 +115,8 @@ def _prefect(settings: Settings) -> Iterator[Finding]:
     except httpx.HTTPError as error:
         yield Finding("prefect", "broken", f"{address} does not answer: {error}", remedy)
         return
+    for deployment in deployments:
+        yield from _last_of(deployment, address)
     paused = [found["name"] for found in deployments if found["paused"]]
     online = [one["name"] for one in workers.json() if one["status"] == "ONLINE"] if workers.is_success else []
     told = f"{address}, {len(deployments)} deployments{', paused: ' + ', '.join(paused) if paused else ''}"
@@ -124,12 +126,28 @@ def _prefect(settings: Settings) -> Iterator[Finding]:
         yield Finding("prefect", "notice", f"{told}, no worker: nothing scheduled runs", "captioning worker")
 
 
+def _last_of(deployment: dict[str, Any], address: str) -> Iterator[Finding]:
+    """The deployment's last run, when that failed."""
+    last = {
+        "flow_runs": {"deployment_id": {"any_": [deployment["id"]]}, "start_time": {"is_null_": False}},
+        "sort": "START_TIME_DESC",
+        "limit": 1,
+    }
+    for run in httpx.post(f"{address}/flow_runs/filter", json=last, timeout=5).raise_for_status().json():
+        if run["state_type"] in ("FAILED", "CRASHED"):
+            told = f"{deployment['name']}: {run['name']} {run['state_name'].lower()}, {run['start_time'][:16]} UTC"
+            remedy = (
+                f"its artifact `failure` says why and what to do: {address.removesuffix('/api')}/artifacts/key/failure"
+            )
+            yield Finding("last run", "notice", told, remedy)
+
+
 def _mlflow(settings: Settings) -> Iterator[Finding]:
     tracking.connect(settings.mlflow, settings.model_files)
     yield Finding("mlflow", "good", settings.mlflow)
 
 
-def _champion(_settings: Settings) -> Iterator[Finding]:
+def _champion(settings: Settings) -> Iterator[Finding]:
     try:
         champion = models.describe(MODEL)
     except CaptioningError as error:
@@ -138,7 +156,8 @@ def _champion(_settings: Settings) -> Iterator[Finding]:
     if health.has_files(champion):
         yield Finding("champion", "good", champion.uri)
     else:
-        remedy = "put them back from a backup, or captioning rollback"
+        moved = relocation.moved_from(settings.home / "mlflow.db", settings.model_files)
+        remedy = "captioning relocate" if moved else "put them back from a backup, or captioning rollback"
         yield Finding("champion", "broken", f"{champion.uri}: its files are not where MLflow says", remedy)
 
 
@@ -147,7 +166,10 @@ def _runs(_settings: Settings) -> Iterator[Finding]:
         told = f"{run.name}: {run.status.lower()}, {_ago(run.started)}"
         if run.status in ("FAILED", "KILLED"):
             yield Finding(
-                "last run", "notice", told, "the artifact `failure` of its flow run in Prefect says why; run it again"
+                "last run",
+                "notice",
+                told,
+                "why, it said when it ended: see its page in MLflow or Prefect; run it again",
             )
         else:
             yield Finding("last run", "good", told)

@@ -27,6 +27,7 @@ def up(
         show.services(found)
         if not check:
             line.watch()
+            show.ending()
 
 
 @app.command()

@@ -64,7 +64,10 @@ def wait_for_server() -> None:
                 return
         except httpx.HTTPError:
             time.sleep(0.2)
-    raise CaptioningError(f"the Prefect server at {address} does not answer; see logs/prefect-server.log")
+    raise CaptioningError(
+        f"the Prefect server at {address} does not answer. One that a run starts for itself "
+        "writes logs/prefect-server.log; any other: start it (`captioning up`), or unset PREFECT_API_URL"
+    )
 
 
 def limit_gpu() -> None:

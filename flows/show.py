@@ -121,6 +121,8 @@ def promotion(result: "PromotionResult", as_json: bool) -> bool:
     out.print(f"{result.challenger.uri} {told}", highlight=False)
     for reason in decision.reasons:
         out.print(f"  {reason}", highlight=False, markup=False)
+    if not decision.promote:
+        out.print("Train or choose another (--version), or set other bounds of the rule: --set, see --help.")
     if decision.promote and before:
         out.print(f"the champion was {before.uri}; to go back: captioning rollback", highlight=False)
     return decision.promote

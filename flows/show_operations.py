@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from flows.console import console, print_json
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from flows.doctor import Finding
     from flows.invocation import Services
 
+SMALL = 50_000
+"""Bytes; what is smaller is summed up."""
 MARKS = {"good": "  ", "notice": "? ", "broken": "! "}
 
 
@@ -25,6 +27,11 @@ def services(found: "Services") -> None:
     for name, place in asdict(found).items():
         out.print(f"{name:8} {place}", highlight=False)
     out.print("Ready. Ctrl-C ends it.")
+
+
+def ending() -> None:
+    """That Ctrl-C was heard."""
+    console().print("Ending. A run that this cuts off is gone on with by the next one.")
 
 
 def findings(found: Iterable["Finding"], as_json: bool) -> bool:
@@ -77,10 +84,14 @@ def cleaning(plan: Sequence["Leftover"], freed: int | None, as_json: bool) -> No
         print_json(leftovers=rows, bytes=total, freed=freed)
         return
     out = console()
-    table = Table("kind", "what", "MB", "last used", "why", box=None, header_style="bold")
-    for leftover in sorted(plan, key=lambda leftover: -leftover.bytes):
+    table = Table("kind", Column("what", overflow="fold"), "MB", "last used", "why", box=None, header_style="bold")
+    small = [leftover for leftover in plan if leftover.bytes < SMALL]
+    for leftover in sorted((one for one in plan if one.bytes >= SMALL), key=lambda leftover: -leftover.bytes):
         name = Path(leftover.name).name if leftover.kind == "log" else leftover.name
         table.add_row(leftover.kind, name, f"{leftover.bytes / 1e6:.1f}", f"{leftover.used:%Y-%m-%d}", leftover.why)
+    if small:
+        total_of_small = sum(leftover.bytes for leftover in small) / 1e6
+        table.add_row("", f"and {len(small)} smaller ones", f"{total_of_small:.1f}", "", "--json lists them")
     if plan:
         out.print(table)
     if freed is None:

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from components.errors import CaptioningError
 from flows import worker
-from flows.companion import companion
+from flows.companion import companion, end_group
 from flows.invocation import LOCK, RUNNING, Services
 from flows.server import START_SECONDS, server_command
 from flows.settings import Settings
@@ -73,6 +73,7 @@ class Line:
                     if time.monotonic() - self._started[name] < SHORT_SECONDS:
                         raise CaptioningError(told)
                     log.warning("%s; it is started again", told)
+                    end_group(process.pid, signal.SIGKILL)  # what it left may hold its port
                     self.start(name, *self._commands[name])
                 time.sleep(0.5)
 

@@ -1,14 +1,18 @@
 """What a look at MLflow tells: whether a model's files are there, and how the last runs ended."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from components.registry.models import RegisteredModel
+from components.registry.shelf import is_live
 from components.registry.tracking import EXPERIMENT
+
+SILENT = timedelta(minutes=5)
+"""A run at work tells of the machine's load every ten seconds."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,7 @@ class LastRun:
 
     name: str
     status: str
-    """MLflow's: FINISHED, FAILED, KILLED or RUNNING."""
+    """MLflow's: FINISHED, FAILED, KILLED or RUNNING; KILLED also when it runs by its word and gives no sign of life."""
     started: datetime
 
 
@@ -42,5 +46,6 @@ def last_runs() -> list[LastRun]:
         if MLFLOW_PARENT_RUN_ID in run.data.tags:  # a part of another
             continue
         name, started = str(run.info.run_name), datetime.fromtimestamp(run.info.start_time / 1000, UTC)
-        found.setdefault(name.split(" ")[0], LastRun(name, run.info.status, started))
+        silent = run.info.status == "RUNNING" and not is_live(run, SILENT)
+        found.setdefault(name.split(" ")[0], LastRun(name, "KILLED" if silent else run.info.status, started))
     return list(found.values())

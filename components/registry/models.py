@@ -15,6 +15,7 @@ from components.registry.captioner import MODEL_SCHEMA, Captioner
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 DIGEST_TAG = "captioning.package"
+LOST = "Are its files still where they were? After a move of the project: captioning relocate"
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,10 @@ def spark_function(spark: Any, uri: str, search: Search, result: str) -> Any:
     """The model as a function of Spark's columns, which the executors run in the Python that they are given."""
     logging.getLogger("mlflow.pyfunc").setLevel(logging.ERROR)  # the executors' Python is the user's to provide
     params = {"search": search.method, "beam": search.beam}
-    return mlflow.pyfunc.spark_udf(spark, uri, result_type=result, env_manager="local", params=params)
+    try:
+        return mlflow.pyfunc.spark_udf(spark, uri, result_type=result, env_manager="local", params=params)
+    except (MlflowException, OSError) as error:
+        raise CaptioningError(f"cannot load {uri}: {error}. {LOST}") from error
 
 
 def _what_there_is(client: MlflowClient, name: str) -> str:
@@ -73,7 +77,7 @@ def load_captioner(uri: str) -> Captioner:
     try:
         model = mlflow.pyfunc.load_model(version.uri)
     except (MlflowException, OSError) as error:
-        raise CaptioningError(f"cannot load {version.uri}: {error}. Are its files still where they were?") from error
+        raise CaptioningError(f"cannot load {version.uri}: {error}. {LOST}") from error
     captioner: Captioner = model.unwrap_python_model().captioner
     schema = json.loads((captioner.folder / "model.json").read_text(encoding="utf-8"))["schema"]
     if schema != MODEL_SCHEMA:

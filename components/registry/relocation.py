@@ -22,12 +22,13 @@ ADDRESSES = (
 """Every table and column in which MLflow stores where files are."""
 
 _MODELS = """
-    SELECT 'models:/' || name || '/' || version, storage_location FROM model_versions WHERE storage_location IS NOT NULL
+    SELECT 'models:/' || name || '/' || version, storage_location FROM model_versions
+    WHERE storage_location IS NOT NULL AND current_stage <> 'Deleted_Internal'
     UNION ALL
     SELECT 'logged model ' || name || ' ' || model_id, artifact_location FROM logged_models
     WHERE lifecycle_stage = 'active' AND status = 2
 """
-"""What must have files: versions, and models that are ready."""
+"""What must have files: versions, and models that are ready; not those that MLflow only marks as deleted."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from components.decoder.caption import Caption, Search
 from components.errors import ConfigurationError
 from components.registry.captioner import Captioner
 
+COLUMNS = ("embedding", "image", "path")
+"""What an input is given as: one of them."""
 IMAGE_ROOT = "CAPTIONING_IMAGE_ROOT"
 """Environment variable: the folder that a `path` may lie in. Without it no path is read."""
 
@@ -42,6 +44,8 @@ class CaptionerModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         if method == "beam" and top_n > 1:
             given["beam"] = max(int(given.get("beam", Search.beam)), top_n)
         search = Search(method=method, **given)
+        if not set(COLUMNS) & set(model_input.columns):
+            raise ConfigurationError(f"an input has one of the columns {', '.join(COLUMNS)}; here is none of them")
         embeddings, errors = self._embed(model_input)
         good = [row for row, error in enumerate(errors) if not error]
         rows: list[list[Caption]] = [[] for _ in errors]
@@ -60,7 +64,7 @@ class CaptionerModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
     def _embed(self, given: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
         """Embeddings of the inputs that have one or can be embedded, in their order, and why the others have none."""
-        columns = {name: list(given[name]) for name in ("embedding", "image", "path") if name in given}
+        columns = {name: list(given[name]) for name in COLUMNS if name in given}
         found: list[np.ndarray | bytes | str] = [
             self._read({name: values[row] for name, values in columns.items()}) for row in range(len(given))
         ]
@@ -82,7 +86,7 @@ class CaptionerModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
     def _read(self, given: dict[str, Any]) -> np.ndarray | bytes | str:
         """An input's embedding, or the bytes of its image, or what is wrong with it."""
-        embedding, image, path = (given.get(name) for name in ("embedding", "image", "path"))
+        embedding, image, path = (given.get(name) for name in COLUMNS)
         if isinstance(embedding, list | tuple | np.ndarray):
             vector = np.asarray(embedding, np.float32)
             if vector.shape == (self.captioner.dimension,) and np.isfinite(vector).all():

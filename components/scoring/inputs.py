@@ -92,6 +92,4 @@ def _listed(images: Location) -> list[str]:
                 paths = table.read([PATH_COLUMN])[PATH_COLUMN].to_pylist()
     except (OSError, ValueError, ImportError) as error:  # pyarrow's errors are ValueErrors
         raise ConfigurationError(f"{images} is not a list of paths that can be read: {error}") from error
-    if not paths:
-        raise ConfigurationError(f"{images} lists no image")
     return list(dict.fromkeys(map(str, paths)))

@@ -164,6 +164,9 @@ def test_a_run_that_fails_leaves_a_note_of_what_which_data_and_what_to_do(line: 
     assert "there is no model models:/captioner@champion" in note["data"]
     assert str(line.home / "inbox") in note["data"]
     assert "Run it again when that is mended" in note["data"]
+    examined = json.loads(line.captioning("doctor", "--json").stdout)["findings"]
+    (told,) = (finding for finding in examined if finding["told"].startswith("score-nightly: "))
+    assert (told["state"], run["name"] in told["told"]) == ("notice", True)
 
 
 def test_a_run_whose_process_is_killed_leaves_a_note_too(line: Line) -> None:

@@ -2,6 +2,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import mlflow
@@ -14,6 +15,7 @@ from components.errors import CaptioningError
 from components.registry.models import RegisteredModel, describe, load_captioner
 from components.registry.register import register
 from components.registry.relocation import moved_from, relocate
+from components.registry.retention import clean, plan_cleaning
 from components.registry.tracking import connect, log_dict, tracked_run
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")  # its own imports warn, and its use of SQLAlchemy 2.1
@@ -187,3 +189,18 @@ def test_what_is_no_database_is_told_and_none_is_nothing_moved(tmp_path: Path) -
     (tmp_path / "mlflow.db").write_text("no database " * 100)
     with pytest.raises(CaptioningError, match="file is not a database"):
         moved_from(tmp_path / "mlflow.db", tmp_path)
+
+
+def test_what_was_cleaned_away_before_the_move_is_not_missed(
+    make_home: Callable[[str], Home], tmp_path: Path, package: Path
+) -> None:
+    home = make_home("home")
+    champion = add(package, "digest-2")
+    for alias in ("champion", "challenger"):
+        MlflowClient().set_registered_model_alias("captioner", alias, champion.version)
+    plan = plan_cleaning(home.folder, timedelta(0))
+    assert "version" in {leftover.kind for leftover in plan}
+    clean(plan)
+    moved = home.move(tmp_path / "elsewhere")
+    assert relocate(moved.database, moved.artifacts) > 0
+    assert load_captioner("models:/captioner@champion").vocabulary.words

@@ -187,3 +187,9 @@ def test_parameters_that_make_no_sense_are_refused(served: Any, photograph: Phot
     for params in ({"search": "best"}, {"search": "beam", "beam": 0}):
         with pytest.raises(Exception, match="must be"):
             served.predict(table(photograph(0)), params=params)
+
+
+def test_a_table_without_any_of_the_columns_is_refused(served: Any) -> None:
+    model = served.unwrap_python_model()
+    with pytest.raises(Exception, match="one of the columns embedding, image, path; here is none of them"):
+        model.predict(pd.DataFrame({"img": ["x"]}))
