@@ -52,7 +52,7 @@ def captioning(folder: Path, *arguments: str) -> tuple[dict[str, Any], float]:
 
 
 def extraction_rate() -> float:
-    """Images a second of training's extraction of the same photographs; as in the flow, loading the network included."""
+    """Images a second of training's extraction of the same photographs; loading the network counts, as in the flow."""
     command = [sys.executable, "-m", "tests.benchmarks.scaling", str(IMAGES)]
     run = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return round(run["images"] / (run["loading"] + run["seconds"]), 1)
