@@ -307,6 +307,20 @@ def test_a_server_that_is_not_prefect_is_broken(
     assert the("prefect").state == "broken"
 
 
+@pytest.mark.parametrize(("state", "told"), [("FAILED", True), ("CRASHED", True), ("COMPLETED", False)])
+def test_a_deployment_whose_last_run_failed_is_noticed(
+    home: Path, serve: Callable[[dict[str, Any]], str], monkeypatch: pytest.MonkeyPatch, state: str, told: bool
+) -> None:
+    run = {"name": "red-fox", "state_type": state, "state_name": state.title(), "start_time": "2026-11-25T03:00:07Z"}
+    deployments = [{"id": "1", "name": "nightly", "paused": False}]
+    answers = {"/api/health": True, "/api/deployments/filter": deployments, "/api/flow_runs/filter": [run]}
+    address = serve(answers | {"/api/work_pools/captioning/workers/filter": None})
+    monkeypatch.setenv("PREFECT_API_URL", f"{address}/api")
+    settings.cache_clear()
+    found = [finding for finding in examined("last run") if finding.told.startswith("nightly: red-fox")]
+    assert [(finding.state, "2026-11-25T03:00 UTC" in finding.told) for finding in found] == [("notice", True)] * told
+
+
 @pytest.mark.parametrize(
     ("workers", "state", "told", "remedy"),
     [
@@ -324,8 +338,8 @@ def test_a_prefect_server_without_a_worker_is_noticed(
     told: str,
     remedy: str,
 ) -> None:
-    deployments = [{"name": "nightly", "paused": True}, {"name": "weekly", "paused": False}]
-    answers = {"/api/health": True, "/api/deployments/filter": deployments}
+    deployments = [{"id": "1", "name": "nightly", "paused": True}, {"id": "2", "name": "weekly", "paused": False}]
+    answers = {"/api/health": True, "/api/deployments/filter": deployments, "/api/flow_runs/filter": []}
     address = serve(answers | {"/api/work_pools/captioning/workers/filter": workers})
     monkeypatch.setenv("PREFECT_API_URL", f"{address}/api")
     settings.cache_clear()
