@@ -26,7 +26,7 @@ from flows.doctor import Finding, examine
 from flows.invocation import LOCK, RUNNING
 from flows.settings import settings
 
-pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")  # its own imports warn, and its use of SQLAlchemy 2.1
+pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")  # its own imports warn
 MODEL = Path(__file__).parents[1] / "components/registry/schema-4.zip"
 SUBJECTS = ["python", "packages", "home", "prefect", "mlflow", "champion", "gpu", "java"]
 

@@ -18,7 +18,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 from components.encoder.store import EmbeddingStore
 
-pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")  # its own imports warn, and its use of SQLAlchemy 2.1
+pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")  # its own imports warn
 
 CHANGES = {
     "recipe": "strong",

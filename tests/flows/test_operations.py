@@ -21,7 +21,7 @@ from components.registry.register import add_version, challenge
 from flows import cli, operations
 from flows.settings import settings
 
-pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")  # its own imports warn, and its use of SQLAlchemy 2.1
+pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")  # its own imports warn
 MODEL = Path(__file__).parents[1] / "components/registry/schema-4.zip"
 COMMANDS = {
     "up": ["--check"],

@@ -17,7 +17,7 @@ from components.registry.tracking import tracked_run
 
 pytestmark = [
     pytest.mark.usefixtures("registry"),
-    pytest.mark.filterwarnings("ignore:::mlflow"),  # its own imports warn, and its use of SQLAlchemy 2.1
+    pytest.mark.filterwarnings("ignore:::mlflow"),  # its own imports warn
 ]
 SCORES = {"cider": 1.5}
 CARD = "# captioner\n\n| cider | 1.5 |\n"

@@ -17,7 +17,7 @@ from components.registry.tracking import log_dict, log_file, tracked_run
 
 pytestmark = [
     pytest.mark.usefixtures("registry"),
-    pytest.mark.filterwarnings("ignore:::mlflow"),  # its own imports warn, and its use of SQLAlchemy 2.1
+    pytest.mark.filterwarnings("ignore:::mlflow"),  # its own imports warn
 ]
 Judge = Callable[..., str]
 

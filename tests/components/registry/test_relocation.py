@@ -18,7 +18,7 @@ from components.registry.relocation import moved_from, relocate
 from components.registry.retention import clean, plan_cleaning
 from components.registry.tracking import connect, log_dict, tracked_run
 
-pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")  # its own imports warn, and its use of SQLAlchemy 2.1
+pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")  # its own imports warn
 
 PLACES = ["plain", "with spaces", "mit Ümlaut ß 写真", "100% #1", "a+b&c'd\"e"]
 

@@ -27,7 +27,7 @@ from components.retention import Leftover
 
 pytestmark = [
     pytest.mark.usefixtures("registry"),
-    pytest.mark.filterwarnings("ignore:::mlflow"),  # its own imports warn, and its use of SQLAlchemy 2.1
+    pytest.mark.filterwarnings("ignore:::mlflow"),  # its own imports warn
 ]
 NOTHING, DAY = timedelta(), timedelta(days=1)
 

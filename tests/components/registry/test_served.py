@@ -14,7 +14,7 @@ from components.registry.captioner import Captioner
 from components.registry.register import register
 from components.registry.tracking import connect, tracked_run
 
-pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")  # its own imports warn, and its use of SQLAlchemy 2.1
+pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")  # its own imports warn
 
 Photograph = Callable[[int], bytes]
 

@@ -20,7 +20,7 @@ from components.registry.tracking import tracked_run
 
 pytestmark = [
     pytest.mark.usefixtures("registry"),
-    pytest.mark.filterwarnings("ignore:::mlflow"),  # its own imports warn, and its use of SQLAlchemy 2.1
+    pytest.mark.filterwarnings("ignore:::mlflow"),  # its own imports warn
 ]
 START_SECONDS = 120
 WITHOUT_US = """

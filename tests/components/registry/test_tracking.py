@@ -25,7 +25,7 @@ from components.registry.tracking import (
 
 pytestmark = [
     pytest.mark.usefixtures("registry"),
-    pytest.mark.filterwarnings("ignore:::mlflow"),  # its own imports warn, and its use of SQLAlchemy 2.1
+    pytest.mark.filterwarnings("ignore:::mlflow"),  # its own imports warn
 ]
 
 

@@ -22,7 +22,7 @@ from components.vocabulary.vocabulary import Vocabulary
 
 pytestmark = [
     pytest.mark.usefixtures("registry"),
-    pytest.mark.filterwarnings("ignore:::mlflow"),  # its own imports warn, and its use of SQLAlchemy 2.1
+    pytest.mark.filterwarnings("ignore:::mlflow"),  # its own imports warn
 ]
 
 PARAMS = {"decoder": {"lstm_units": 4}, "training": {"epochs": 2, "self_critical": {"epochs": 1}}}

@@ -26,7 +26,7 @@ from components.registry.transfer import export_model, import_model
 
 pytestmark = [
     pytest.mark.usefixtures("registry"),
-    pytest.mark.filterwarnings("ignore:::mlflow"),  # its own imports warn, and its use of SQLAlchemy 2.1
+    pytest.mark.filterwarnings("ignore:::mlflow"),  # its own imports warn
 ]
 CARD = "# captioner\n\nof ünicode\n"
 
