@@ -9,6 +9,7 @@ import typer
 from components.errors import CaptioningError, ConfigurationError
 from flows import operations
 from flows.invocation import load_profile, prefect, read_changes
+from flows.operations import JsonOption
 
 CHAMPION = "models:/captioner@champion"
 BROKEN = 3
@@ -38,7 +39,6 @@ PolicyOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the rule, such as minimum=better. Repeatable."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks and the libraries' own logs.")]
 
 

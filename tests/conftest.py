@@ -49,6 +49,16 @@ def photograph() -> Callable[[int], bytes]:
     return _photograph
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database; making one takes seconds."""
+    import mlflow
+
+    database = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{database}").search_experiments()
+    return database
+
+
 @pytest.fixture
 def make_store(tmp_path: Path) -> Callable[[Sequence[int]], EmbeddingStore]:
     """A store, in shards of two, of embeddings whose five numbers are each the image's id."""

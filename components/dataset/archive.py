@@ -17,7 +17,7 @@ from components.errors import BadImageError, ConfigurationError
 Location = Path | str
 """A path, or an address for fsspec (with ://)."""
 
-_DAMAGED = (
+DAMAGED = (
     # KeyError, a LookupError: no such member; RuntimeError: encrypted; NotImplementedError: an unknown compression.
     *(LookupError, OSError, RuntimeError, NotImplementedError, ValueError, EOFError),
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
@@ -53,7 +53,7 @@ class ZipArchive:
     def __init__(self, path: Path | IO[bytes]) -> None:
         try:
             self._zip = zipfile.ZipFile(path)
-        except _DAMAGED as error:
+        except DAMAGED as error:
             raise ConfigurationError(
                 f"cannot open the archive {path}: {error}. Put a whole one in its place; delete it if it was downloaded"
             ) from error
@@ -72,7 +72,7 @@ class ZipArchive:
         try:
             _require_size(self._zip.getinfo(name).file_size, limit)
             return self._zip.read(name)
-        except _DAMAGED as error:
+        except DAMAGED as error:
             raise BadImageError(f"cannot be read from its zip file: {error}") from error
 
     def __enter__(self) -> Self:
@@ -134,7 +134,7 @@ class UrlArchive:
         except (ImportError, ValueError) as error:
             raise ConfigurationError(f"cannot open {url}: {error}") from error
         self._url = url
-        self._failures: tuple[type[Exception], ...] = (*client_errors(), *_DAMAGED)
+        self._failures: tuple[type[Exception], ...] = (*client_errors(), *DAMAGED)
 
     def listing(self) -> list[tuple[str, int, int]]:  # noqa: D102
         try:
@@ -216,6 +216,6 @@ def _opened(url: str) -> IO[bytes]:
 
     try:
         file: IO[bytes] = fsspec.open(url, "rb").open()
-    except (ImportError, *_DAMAGED) as error:
+    except (ImportError, *DAMAGED) as error:
         raise ConfigurationError(f"cannot open {url}: {error}") from error
     return file

@@ -9,9 +9,7 @@ The digests tell a damaged parcel from a whole one. They do not tell who sent it
 import json
 import shutil
 import stat
-import struct
 import zipfile
-import zlib
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -20,6 +18,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
 
 from components.artifacts import file_digest, write_atomic
+from components.dataset.archive import DAMAGED
 from components.errors import CaptioningError, ConfigurationError
 
 PARCEL_SCHEMA = 1
@@ -29,12 +28,6 @@ MANIFEST_BYTES = 16 << 20
 CHUNK = 1 << 20
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The date of every member, so that the same files make the same parcel."""
-
-_DAMAGED = (
-    *(OSError, EOFError, RuntimeError, NotImplementedError, ValueError),
-    *(zipfile.BadZipFile, zlib.error, struct.error),
-)
-"""What `zipfile` raises on archives and members that are damaged; there is no common base."""
 
 
 class _File(BaseModel, frozen=True):
@@ -88,7 +81,7 @@ def open_parcel(parcel: Path, folder: Path) -> dict[str, Any]:
                 _extract(archive, members[name], file, folder / name, parcel)
     except FileNotFoundError as error:
         raise ConfigurationError(f"there is no {parcel}: give a file that export-model wrote") from error
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise CaptioningError(f"{parcel} cannot be read: {error}. Export the model again, or copy it again") from error
     return manifest.contents
 
@@ -148,7 +141,7 @@ def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: _File, tar
                 left -= len(chunk)
                 digest.update(chunk)
                 unpacked.write(chunk)
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise _refusal(parcel, member.filename, f"cannot be read ({error})") from error
     if chunk or left or digest.hexdigest() != file.sha256:
         raise _refusal(parcel, member.filename, "has not the size and SHA-256 of the manifest")

@@ -31,14 +31,6 @@ MODEL = Path(__file__).parents[1] / "components/registry/schema-4.zip"
 SUBJECTS = ["python", "packages", "home", "prefect", "mlflow", "champion", "gpu", "java"]
 
 
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow database; making one takes seconds."""
-    database = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    mlflow.MlflowClient(f"sqlite:///{database}").search_experiments()
-    return database
-
-
 @pytest.fixture
 def home(migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home that is in use, with an empty registry."""

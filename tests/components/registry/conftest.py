@@ -103,14 +103,6 @@ def networks() -> list[Any]:
     return [network_of(SMALL), network_of(LARGE)]
 
 
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow database; making one takes seconds."""
-    database = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    mlflow.MlflowClient(f"sqlite:///{database}").search_experiments()
-    return database
-
-
 @pytest.fixture
 def registry(migrated: Path, tmp_path: Path) -> Iterator[str]:
     """The address of an empty registry that is in use, with its files beside it."""
