@@ -120,7 +120,9 @@ def run() -> FlowRun:
 
 
 def test_a_crash_that_others_found_is_told_by_its_message(run: FlowRun) -> None:
-    leave_note(work, run, Crashed(message="No sign of life for 90 seconds"))
+    leave_note(
+        flow=work, flow_run=run, state=Crashed(message="No sign of life for 90 seconds")
+    )  # by name, as a worker does
     (note,) = notes(run)
     assert "No sign of life for 90 seconds\n" in note
     assert "**Data.** version: 7\n" in note
@@ -128,14 +130,18 @@ def test_a_crash_that_others_found_is_told_by_its_message(run: FlowRun) -> None:
 
 
 def test_a_crash_by_a_wrong_parameter_is_a_crash(run: FlowRun) -> None:
-    leave_note(work, run, Crashed(message="killed", data=ConfigurationError("wrong")))
+    leave_note(
+        flow=work, flow_run=run, state=Crashed(message="killed", data=ConfigurationError("wrong"))
+    )  # by name, as a worker does
     (note,) = notes(run)
     assert "out of memory, a restart, a kill" in note
     assert NOT_STARTED not in note
 
 
 def test_a_failure_without_an_error_is_told_by_its_message(run: FlowRun) -> None:
-    leave_note(work, run, Failed(message="Flow could not be retrieved from deployment"))
+    leave_note(
+        flow=work, flow_run=run, state=Failed(message="Flow could not be retrieved from deployment")
+    )  # by name, as a worker does
     (note,) = notes(run)
     assert "Flow could not be retrieved from deployment\n" in note
     assert note.endswith(f"**What to do.** {REUSED}")
