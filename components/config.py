@@ -24,7 +24,6 @@ class ScenesConfig(Section):
     images: dict[str, PositiveInt]
     """Scenes to draw, by split."""
     seed: Seed = 0
-    size: PositiveInt = 224
 
 
 class SourceConfig(Section):
@@ -133,8 +132,6 @@ class EncoderConfig(Section):
     """Images encoded at a time; by default 32 on a CPU, 256 on a GPU."""
     shard_size: PositiveInt = 1024
     """Images a shard: what a killed extraction loses at most."""
-    threads: PositiveInt | None = None
-    """Decoding threads; by default one a core."""
 
 
 class RuntimeConfig(Section):

@@ -95,7 +95,7 @@ def embed_for_model(
 @task(tags=["gpu"])
 def embed_shards(shards: Sequence[Shard], archives: dict[str, Path], config: EncoderConfig, pool: EmbeddingPool) -> int:
     """Some shards' embeddings, into the pool."""
-    return extract.embed_shards(shards, archives, extract.load_engine(config), pool, config.threads)
+    return extract.embed_shards(shards, archives, extract.load_engine(config), pool)
 
 
 def _embed_on_ray(

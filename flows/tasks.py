@@ -64,7 +64,7 @@ def fetch_dataset(profile: Profile) -> Artifact:
         if config.scenes:
             from components.dataset.scenes import draw_dataset
 
-            draw_dataset(folder, config.scenes.images, config.scenes.seed, config.scenes.size)
+            draw_dataset(folder, config.scenes.images, config.scenes.seed)
         (folder / "sources.json").write_text(json.dumps(fingerprints, indent=1), encoding="utf-8")
         return len(config.sources)
 

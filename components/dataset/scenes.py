@@ -22,7 +22,7 @@ _SCALES: Final = {"small": 0.25, "big": 0.46}  # a thing's square, as a fraction
 _ARCS: Final = {"oval": (0, 360), "dome": (180, 360), "bowl": (0, 180)}  # degrees, clockwise from three o'clock
 
 
-def draw_dataset(folder: Path, images: Mapping[str, int], seed: int, size: int) -> None:
+def draw_dataset(folder: Path, images: Mapping[str, int], seed: int, size: int = 224) -> None:
     """Write `images[split]` captioned scenes of `size` x `size` pixels for each split, in COCO's layout.
 
     `folder/{split}.zip` holds `scenes_{split}/000000.jpg` and so on, `folder/captions.zip` holds

@@ -90,9 +90,8 @@ def score_captions(
     CIDEr weighs words by how many of the given images mention them: compare it only between scores of the same
     images, and expect 0 from a single image.
 
-    Raises:
-        CaptioningError: the two are not of the same images, no reference has a word, or Java is missing or
-            fails.
+    Raises `CaptioningError` when the two are not of the same images, no reference has a word, or Java is missing or
+    fails.
     """
     _check_same_images(predictions, references)
     java = None if tokenizer == "words" else find_java()

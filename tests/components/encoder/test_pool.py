@@ -130,7 +130,6 @@ def test_bad_images_are_kept_with_their_reasons(pool: EmbeddingPool) -> None:
     found = pool.find([digest_of(number) for number in (1, 2, 4, 5)])
     assert found.bad == {digest_of(2): "reason 2", digest_of(4): "reason 4"}
     assert list(found.places) == [digest_of(1)]
-    assert [digest_of(number) in found for number in range(1, 6)] == [True, True, False, True, False]
     assert pool.has("nothing but bad ones")
 
 
@@ -182,7 +181,7 @@ def test_a_shard_with_damaged_vectors_is_forgotten_and_the_rest_stays(
     path.unlink() if missing else path.write_bytes(damage(path.read_bytes(), position))
     fresh = EmbeddingPool(pool.folder, CARD)
     assert known(fresh, [1, 2, 3, 4]) == [4]
-    assert digest_of(5) in fresh.find([digest_of(5)])
+    assert digest_of(5) in fresh.find([digest_of(5)]).bad
     assert (fresh.has("one"), fresh.has("two")) == (False, True)
     write(fresh, "one", [1, 2, 3])
     assert known(fresh, [1, 2, 3, 4]) == [1, 2, 3, 4]

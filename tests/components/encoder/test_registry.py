@@ -108,7 +108,7 @@ def test_a_fingerprint_is_of_all_that_decides_embeddings(tmp_path: Path) -> None
 
 
 def test_a_fingerprint_is_not_of_how_the_work_is_done() -> None:
-    assert fingerprint(batch_size=1, threads=1, shard_size=1) == fingerprint()
+    assert fingerprint(batch_size=1, shard_size=1) == fingerprint()
     assert fingerprint(inception("imagenet"), name="InceptionV3") == fingerprint(inception("imagenet"))
 
 
