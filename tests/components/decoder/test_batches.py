@@ -85,8 +85,7 @@ def test_a_batch_keeps_every_end_and_weighs_all_but_padding_alike(set_of: Sets, 
     data = set_of([[4] * length for length in lengths])
     batch = data.batch(np.arange(len(lengths)))
     assert batch.words.shape == batch.targets.shape == batch.weights.shape
-    arrays = (batch.images, batch.words, batch.targets, batch.weights)
-    assert [str(array.dtype) for array in arrays] == ["int32", "int32", "int32", "float32"]
+    assert [str(array.dtype) for array in batch] == ["int32", "int32", "int32", "float32"]
     assert (batch.words[0] == START).all()
     np.testing.assert_array_equal(batch.words[1:], batch.targets[:-1])
     np.testing.assert_array_equal((batch.targets == END).sum(axis=0), 1)

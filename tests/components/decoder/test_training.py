@@ -275,7 +275,7 @@ def test_the_objective_drops_at_the_place_it_is_told_to_and_differently_each_tim
 
     def losses(config: TrainingConfig) -> list[float]:
         loss_of, embeddings = objective(decoder, dropout, config, 0.0), resident(sixteen.embeddings)
-        arrays = (embeddings, batch.images, batch.words, batch.targets, batch.weights)
+        arrays = (embeddings, *batch)
         return [float(loss_of(*arrays)[0]) for _ in range(3)]
 
     whole = losses(PLAIN)

@@ -74,13 +74,6 @@ def test_unknown_encoders_and_missing_weights_are_named(
         load(EncoderConfig(name=name, weights=weights))
 
 
-def test_a_file_that_holds_no_weights_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "notes.weights.h5"
-    path.write_bytes(b"no weights")
-    with pytest.raises(ConfigurationError, match=r"encoder\.weights: .*notes\.weights\.h5 does not fit InceptionV3"):
-        load_network(inception(path))
-
-
 def test_an_encoders_card_says_what_it_is() -> None:
     config = LITE.model_copy(update={"preprocessing": "notebook", "storage": "float16"})
     expected = EncoderCard("efficientnet_lite0", fingerprint(config), 1280, 224, "notebook", "float16")
