@@ -114,10 +114,7 @@ def beam(decoder: Decoder, embeddings: Tensor, length: Tensor, width: Tensor) ->
     _, _, ids, scores, totals, *_ = ops.while_loop(_unfinished(length), step, start)
     lengths = ops.cast(ops.sum(ops.not_equal(ids, PAD), axis=-1), "float32")
     _, ranks = ops.top_k(totals / lengths**LENGTH_PENALTY, width)
-    return (
-        ops.take_along_axis(ids, ranks[..., None], axis=1),
-        ops.take_along_axis(scores, ranks[..., None], axis=1),
-    )
+    return (ops.take_along_axis(ids, ranks[..., None], axis=1), ops.take_along_axis(scores, ranks[..., None], axis=1))
 
 
 def _generate(

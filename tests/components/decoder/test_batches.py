@@ -133,12 +133,7 @@ def test_references_are_whole_and_tell_unknown_words_apart(make_store: Store) ->
     table = captions((1, "a unicorn"), (2, "red griffin a a a a a dog"), (1, "griffin unicorn kite"), (2, ""))
     training = TrainingSet.build(table, VOCABULARY, make_store([1, 2]), MAX_LENGTH)
     unicorn, griffin = len(VOCABULARY), len(VOCABULARY) + 1
-    expected = [
-        [A, unicorn, END],
-        [RED, griffin, A, A, A, A, A, DOG, END],
-        [griffin, unicorn, KITE, END],
-        [END],
-    ]
+    expected = [[A, unicorn, END], [RED, griffin, A, A, A, A, A, DOG, END], [griffin, unicorn, KITE, END], [END]]
     assert training.references.tolist() == [row + [PAD] * (9 - len(row)) for row in expected]
     assert training.references.dtype == np.int32
     assert training.image_rows.tolist() == [0, 1, 0, 1]

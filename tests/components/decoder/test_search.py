@@ -115,11 +115,7 @@ def test_a_beam_wide_enough_finds_the_best_of_all_captions(
 @given(seed=seeds, length=lengths, end_bias=biases)
 @few
 def test_greedy_is_a_beam_of_one(
-    random_decoder: Decoders,
-    random_embeddings: Embeddings,
-    seed: int,
-    length: int,
-    end_bias: float,
+    random_decoder: Decoders, random_embeddings: Embeddings, seed: int, length: int, end_bias: float
 ) -> None:
     decoder, embeddings = random_decoder(seed, end_bias=end_bias), random_embeddings(seed, 6)
     ids, logprobs = greedy(decoder, embeddings, length)
@@ -131,12 +127,7 @@ def test_greedy_is_a_beam_of_one(
 @given(seed=seeds, length=lengths, end_bias=biases, method=st.sampled_from(["greedy", "beam", "sample"]))
 @few
 def test_every_caption_is_words_then_end_then_padding_with_its_teacher_forced_probability(
-    random_decoder: Decoders,
-    random_embeddings: Embeddings,
-    seed: int,
-    length: int,
-    end_bias: float,
-    method: str,
+    random_decoder: Decoders, random_embeddings: Embeddings, seed: int, length: int, end_bias: float, method: str
 ) -> None:
     decoder, embeddings = random_decoder(seed, end_bias=end_bias), random_embeddings(seed, 3)
     if method == "beam":
@@ -216,12 +207,7 @@ def test_words_are_drawn_from_the_softmax_at_a_temperature(
 @given(seed=seeds, words=st.integers(5, 140), extreme=st.sampled_from([0.0, 1 - 2**-24]), end_bias=biases)
 @few
 def test_the_lowest_and_the_highest_number_draw_words_too(
-    random_decoder: Decoders,
-    random_embeddings: Embeddings,
-    seed: int,
-    words: int,
-    extreme: float,
-    end_bias: float,
+    random_decoder: Decoders, random_embeddings: Embeddings, seed: int, words: int, extreme: float, end_bias: float
 ) -> None:
     decoder = random_decoder(seed, words=words, end_bias=end_bias)
     drawn = np.full((4, 3), extreme, np.float32)

@@ -7,13 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.encoder.efficientnet_lite import (
-    DIMENSION,
-    INPUT_SIZE,
-    WEIGHTS_SHA256,
-    efficientnet_lite0,
-    weights_path,
-)
+from components.encoder.efficientnet_lite import DIMENSION, INPUT_SIZE, WEIGHTS_SHA256, efficientnet_lite0, weights_path
 from components.encoder.torch_weights import read_torch_weights
 from components.errors import CaptioningError
 

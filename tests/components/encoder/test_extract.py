@@ -83,11 +83,7 @@ def listed(ids: Iterable[int], archive: str | None = None) -> pd.DataFrame:
 
 
 def embed(
-    ids: Sequence[int],
-    archives: Mapping[str, Path],
-    pool: EmbeddingPool,
-    engine: Engine,
-    shard_size: int = 3,
+    ids: Sequence[int], archives: Mapping[str, Path], pool: EmbeddingPool, engine: Engine, shard_size: int = 3
 ) -> pd.DataFrame:
     """All of a run: read, plan, embed. Returns the table of photographs."""
     table = read_photographs(listed(ids, next(iter(archives)) if len(archives) == 1 else None), archives)
@@ -319,11 +315,7 @@ def test_batches_are_larger_on_a_gpu(monkeypatch: pytest.MonkeyPatch, gpu: bool,
 # The pipeline
 
 
-@given(
-    order=st.permutations(MANY),
-    batch_size=st.integers(1, 20),
-    shard_size=st.integers(1, 20),
-)
+@given(order=st.permutations(MANY), batch_size=st.integers(1, 20), shard_size=st.integers(1, 20))
 @settings(max_examples=25)
 def test_nothing_but_the_content_decides_an_embedding(
     many: dict[str, Path],

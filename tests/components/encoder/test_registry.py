@@ -10,13 +10,7 @@ from components.encoder import registry
 from components.encoder.extract import Engine, load_engine
 from components.encoder.pixels import PREPROCESSING
 from components.encoder.pool import EncoderCard
-from components.encoder.registry import (
-    describe_encoder,
-    find_encoder,
-    find_encoders,
-    load_network,
-    require_bfloat16,
-)
+from components.encoder.registry import describe_encoder, find_encoder, find_encoders, load_network, require_bfloat16
 from components.errors import ConfigurationError
 
 LITE = EncoderConfig(name="efficientnet_lite0", weights="package", batch_size=4)
