@@ -101,13 +101,6 @@ def test_photographs_become_what_opencv_makes_of_them(photograph: Callable[[int]
         assert np.abs(read_pixels(photograph(number), 299, "notebook") - expected).max() <= 1
 
 
-def test_antialiasing_sees_every_pixel_of_a_fine_checkerboard() -> None:
-    board = np.where(np.indices((90, 90)).sum(axis=0) % 2, 255, 0).astype(np.uint8)
-    data = encoded(np.stack([board] * 3, -1))
-    assert np.abs(read_pixels(data, 30, "antialias").astype(int)[1:-1, 1:-1] - 127.5).max() <= 15
-    assert set(np.unique(read_pixels(data, 30, "notebook"))) == {0, 255}
-
-
 @pytest.mark.parametrize("mode", MODES)
 @given(width=sides, height=sides)
 def test_a_square_of_the_right_size_is_not_changed(mode: Preprocessing, width: int, height: int) -> None:
@@ -118,14 +111,6 @@ def test_a_square_of_the_right_size_is_not_changed(mode: Preprocessing, width: i
 def test_every_preprocessing_has_a_name_of_its_own() -> None:
     assert set(PREPROCESSING) == set(MODES)
     assert len(set(PREPROCESSING.values())) == len(MODES)
-
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("width", "height"), [(5, 5), (6, 5), (5, 6), (7, 5), (8, 5), (5, 8)])
-def test_the_odd_pixel_goes_from_the_left_or_the_top(width: int, height: int, mode: Preprocessing) -> None:
-    pixels = noise(width, height)
-    left, top = (width - 5 + 1) // 2, (height - 5 + 1) // 2
-    assert np.array_equal(read_pixels(encoded(pixels), 5, mode), pixels[top : top + 5, left : left + 5])
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -142,16 +142,11 @@ def test_the_digest_of_the_data_is_that_of_images_and_references(run: Run, mater
     of_all = digest(captions)
     images = np.random.default_rng(3).permutation(captions["image_id"].unique())
     other_order = pd.concat([captions[captions["image_id"] == image] for image in images])
-    assert digest(other_order) == of_all
+    assert digest(other_order) == digest(captions.iloc[::-1]) == of_all
     one = captions.index[captions["image_id"] == 103][0]
     assert digest(captions.assign(caption=captions["caption"].where(captions.index != one, "Else."))) != of_all
     assert digest(captions.drop(one)) != of_all
     assert digest(captions[captions["image_id"] != 103]) != of_all
-
-
-def test_the_digest_does_not_depend_on_the_order_of_an_images_references(run: Run, material: Material) -> None:
-    turned = dataclasses.replace(material, captions=material.captions.iloc[::-1])
-    assert Summary.load(run(on=turned)).data == Summary.load(run()).data
 
 
 def test_the_gallery_shows_the_best_the_worst_and_a_random_sample_with_their_facts(
