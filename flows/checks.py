@@ -184,7 +184,7 @@ def _check(
         (folder / REPORT_FILE).write_text(json.dumps(report.to_json(), indent=1), encoding="utf-8")
         return report.rows
 
-    code = [f"data_contracts.{table}", "data_contracts.runner", "data_contracts.report"]
+    code = [f"data_contracts.{module}" for module in (table, "rules", "runner", "report")]
     try:
         artifact = make(Stage(f"check-{table.replace('_', '-')}", limits, data, inputs=inputs, sources=code), work)
     except ContractViolation as violation:
