@@ -58,10 +58,8 @@ def training(result: "TrainingResult", as_json: bool) -> None:
 
 def check(result: "CheckResult", as_json: bool) -> bool:
     """Every rule, the broken ones with what to do. Returns whether no critical rule is broken."""
-    passed, rules = (
-        all(report.passed for report in result.reports),
-        [r for report in result.reports for r in report.rules],
-    )
+    passed = all(report.passed for report in result.reports)
+    rules = [rule for report in result.reports for rule in report.rules]
     if as_json:
         names = ("table", "rule", "severity", "passed", "observed", "expected", "offenders")
         print_json(passed=passed, rules=[{name: getattr(rule, name) for name in names} for rule in rules])
