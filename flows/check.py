@@ -12,12 +12,8 @@ from data_contracts.report import ContractReport, ContractViolation, to_html
 from flows import contracts, tasks
 from flows.embed import extract_embeddings
 from flows.failure import flow
+from flows.invocation import CHEAP
 from flows.settings import settings
-
-CHEAP = ("captions", "vocabulary", "images")
-"""Judged in seconds to minutes, and by default."""
-TABLES = (*CHEAP, "embeddings", "training_set")
-"""The others need the embeddings, which are made where there are none."""
 
 
 @dataclass(frozen=True)
