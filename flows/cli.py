@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from components.errors import ConfigurationError
+from components.errors import CaptioningError, ConfigurationError
 from flows import operations, show
 from flows.invocation import CHEAP, load_profile, prefect, read_changes, read_tables
 from flows.operations import CHAMPION, JsonOption, ModelOption
@@ -223,15 +223,22 @@ app.add_typer(operations.app)
 
 def main() -> None:
     """Runs the command. Errors that we raise on purpose are shown without a traceback, unless `--debug`."""
+    debug = "--debug" in sys.argv[1:]
     try:
         app()
-    except Exception as error:
-        if "--debug" in sys.argv[1:]:
-            raise
-        code = getattr(error, "exit_code", 0)  # ours have one
+    except CaptioningError as error:
+        _fail(error, str(error), error.exit_code, debug)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: a message instead of a traceback
+        code = getattr(error, "exit_code", None)  # a contract's violation, whose module is not imported yet
         message = str(error) if code else f"{type(error).__name__}: {error}\n(--debug shows where)"
-        print(f"error: {message}", file=sys.stderr)  # noqa: T201
-        sys.exit(code or 1)
+        _fail(error, message, code or 1, debug)
+
+
+def _fail(error: BaseException, message: str, code: int, debug: bool) -> None:
+    if debug:
+        raise error
+    print(f"error: {message}", file=sys.stderr)  # noqa: T201
+    sys.exit(code)
 
 
 if __name__ == "__main__":
