@@ -2,16 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from components.errors import CaptioningError, ConfigurationError
-from flows import operations
-from flows.invocation import load_profile, prefect, read_changes
-from flows.operations import JsonOption
+from flows import operations, show
+from flows.invocation import CHEAP, load_profile, prefect, read_changes, read_tables
+from flows.operations import CHAMPION, JsonOption, ModelOption
 
-CHAMPION = "models:/captioner@champion"
 BROKEN = 3
 """Exit code of a command that found a contract broken."""
 QUARANTINED = 4
@@ -32,7 +31,6 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Replace a value, such as decoder.lstm_units=512. Repeatable."),
 ]
-ModelOption = Annotated[str, typer.Option("--model", help="models:/NAME@ALIAS or models:/NAME/VERSION.")]
 BeamOption = Annotated[int, typer.Option("--beam", min=1, help="Hypotheses kept by the search; 1 is greedy.")]
 NameOption = Annotated[str, typer.Option("--name", help="The registered model.")]
 PolicyOption = Annotated[
@@ -66,7 +64,6 @@ def train(profile: ProfileOption, changes: SetOption = None, as_json: JsonOption
 
     find_encoders(chosen.encoders)  # a mistake in its name is told before anything is started
     with prefect():
-        from flows import show
         from flows.console import log_profile
         from flows.train import train_captioner
 
@@ -81,20 +78,15 @@ def check(
     only: Annotated[
         str,
         typer.Option("--only", help="Tables, by commas: captions, vocabulary, images, embeddings, training_set."),
-    ] = "captions,vocabulary,images",
+    ] = ",".join(CHEAP),
     changes: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Judge a data set by its contracts; train nothing. Exit code 3: one is broken."""
-    chosen, tables = load_profile(profile, changes), [table.strip() for table in only.split(",")]
+    chosen, tables = load_profile(profile, changes), read_tables(only)
     with prefect():
-        from flows import show
-        from flows.check import TABLES, check_data
+        from flows.check import check_data
 
-        if unknown := set(tables) - set(TABLES):
-            raise ConfigurationError(
-                f"--only: there is no table {', '.join(sorted(unknown))}; there is {', '.join(TABLES)}"
-            )
         result = check_data(chosen, tables)
     if not show.check(result, as_json):
         raise typer.Exit(BROKEN)
@@ -114,7 +106,6 @@ def evaluate(
     """Judge a registered model on a split: scores and a gallery."""
     chosen = load_profile(profile, changes)
     with prefect():
-        from flows import show
         from flows.console import log_profile
         from flows.evaluate import evaluate_captioner
 
@@ -135,7 +126,8 @@ def score(
     model: ModelOption = CHAMPION,
     beam: BeamOption = 1,
     engine: Annotated[
-        str, typer.Option("--engine", help="local, or spark: on the session of CAPTIONING_SPARK_MASTER.")
+        Literal["local", "spark"],
+        typer.Option("--engine", help="local, or spark: on the session of CAPTIONING_SPARK_MASTER."),
     ] = "local",
     as_json: JsonOption = False,
 ) -> None:
@@ -144,14 +136,11 @@ def score(
     from components.scoring.dataset import prepare_folder
     from components.scoring.inputs import list_images
 
-    if engine not in ("local", "spark"):
-        raise ConfigurationError(f"--engine is local or spark, not {engine}")
     prepare_folder(out.absolute())  # a wrong path is told before anything is started
     if not list_images(images):
         raise ConfigurationError(f"{images} holds no image (a file ending in .jpg, .png, .webp …)")
     place = images if is_url(images) else str(Path(images).absolute())
     with prefect():
-        from flows import show
         from flows.score import ScoringRequest, score_images
 
         request = ScoringRequest(images=place, out=out.absolute(), model=model, beam=beam, engine=engine)
@@ -192,7 +181,6 @@ def caption(
         chosen = 1.0 if temperature is None else temperature
         search = Search("sample", temperature=chosen, top_k=top_k, top_p=top_p, seed=seed)
     from components.registry import models, tracking
-    from flows import show
     from flows.caption import caption_photos
     from flows.settings import settings
 
@@ -215,7 +203,6 @@ def promote(
 
     policy = read_section(PromotionPolicy, read_changes(changes))
     with prefect():
-        from flows import show
         from flows.promote import promote_model
 
         result = promote_model(name, version, policy)
@@ -226,7 +213,6 @@ def promote(
 @app.command()
 def rollback(name: NameOption = "captioner", as_json: JsonOption = False) -> None:
     """Make the champion before this one champion again, without asking the rule."""
-    from flows import show
     from flows.promote import roll_back
 
     show.rollback(*roll_back(name), as_json)

@@ -32,7 +32,6 @@ def configure_logging(debug: bool, libraries: Path) -> None:
     stays on standard error.
     """
     if not debug:
-        libraries.parent.mkdir(parents=True, exist_ok=True)
         sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
         with libraries.open("ab") as file:
             os.dup2(file.fileno(), 2)
@@ -52,8 +51,8 @@ def log_profile(profile: "Profile") -> None:
 
 
 def console() -> Console:
-    """Standard output; plain where it is no terminal."""
-    return Console(soft_wrap=True)
+    """Standard output; plain where it is no terminal, and every text as it is."""
+    return Console(soft_wrap=True, markup=False, emoji=False, highlight=False)
 
 
 def print_json(**content: Any) -> None:

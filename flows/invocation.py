@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 PROFILES = Path(__file__).parent / "profiles"
 
+CHEAP = ("captions", "vocabulary", "images")
+"""Tables that `captioning check` judges in seconds to minutes, and by default."""
+TABLES = (*CHEAP, "embeddings", "training_set")
+"""The others need the embeddings, which are made where there are none."""
 
 RUNNING, LOCK = "up.json", "up.lock"
 """What `captioning up` writes into the home folder, and what it holds as long as it runs."""
@@ -71,6 +75,16 @@ def read_changes(changes: list[str] | None) -> dict[str, str]:
             raise ConfigurationError(f"--set takes KEY=VALUE, not {change!r}")
         found[key.strip()] = value
     return found
+
+
+def read_tables(only: str) -> list[str]:
+    """What `--only` says, tables by commas. Raises `ConfigurationError` for one that there is not."""
+    tables = [table.strip() for table in only.split(",")]
+    if unknown := set(tables) - set(TABLES):
+        raise ConfigurationError(
+            f"--only: there is no table {', '.join(sorted(unknown))}; there is {', '.join(TABLES)}"
+        )
+    return tables
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from components.scoring import dataset, inputs, score
 from components.scoring.dataset import Scorer
 from data_contracts.limits import Limits
 from data_contracts.report import RuleResult
-from flows import checks
+from flows import contracts
 from flows.failure import flow
 from flows.settings import settings
 from flows.tasks import make, task
@@ -75,9 +75,9 @@ def score_images(request: ScoringRequest) -> ScoringResult:
             scoring, given = caption_images(listed, request, scorer), listed.rows
         judged = []
         if scoring:
-            judged.append(checks.check_scoring(scoring, request.limits, run))
+            judged.append(contracts.check_scoring(scoring, request.limits, run))
             if request.engine == "local":
-                judged.append(checks.check_drift(scoring, request.limits, run))
+                judged.append(contracts.check_drift(scoring, request.limits, run))
         counts = publish_predictions(given, scoring, request.out, scorer, run)
     rows = pd.concat([pd.read_parquet(part) for part in score.parts_of(scoring.path)]) if scoring else None
     bad = rows[rows["status"] == "quarantined"] if rows is not None else pd.DataFrame(columns=["uri", "error"])
@@ -88,7 +88,7 @@ def score_images(request: ScoringRequest) -> ScoringResult:
         known=counts["known"],
         captioned=counts["captioned"],
         quarantined=tuple(zip(bad["uri"], bad["error"], strict=True)),
-        warnings=checks.conclude(judged, run),
+        warnings=contracts.conclude(judged, run),
     )
 
 

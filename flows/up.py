@@ -25,7 +25,7 @@ from flows.settings import Settings
 log = logging.getLogger(__name__)
 
 PREFECT = {
-    # The places that runs hold survive a restart of the server, and are free a minute after a run is gone.
+    # The places that runs hold survive a restart of the server; that of a run that never began is free after a minute.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": "60",
 }

@@ -35,6 +35,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=3, help="Kills in each test of tests/faults; `make faults`: 20.")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first: some of them wait while others work, and none is left to one worker alone at the end."""
+    long = ("tests/flows/test_up.py", "tests/flows/", "tests/docker/")
+    items.sort(key=lambda item: [not item.nodeid.startswith(path) for path in long])
+
+
 def _photograph(number: int) -> bytes:
     """A JPEG, 48 × 36 pixels, unlike that of any other number."""
     corners = np.random.default_rng(number).integers(0, 256, (2, 2, 3)).astype(np.uint8)

@@ -47,12 +47,13 @@ def find_champion(name: str) -> RegisteredModel | None:
 
 def gather(challenger: RegisteredModel, champion: RegisteredModel | None) -> tuple[Evidence, Evidence | None]:
     """What is known of both: of the last evaluation on data that both were judged on, else of each one's last."""
-    runs = [_evaluations(model) for model in (challenger, champion) if model]
+    models = (challenger, champion) if champion else (challenger,)
+    runs = [_evaluations(model) for model in models]
     common = [data for data in runs[0] if all(data in judged for judged in runs)]
-    found = []
-    for model, judged in zip((challenger, champion), runs, strict=False):
-        data = common[0] if common else next(iter(judged), "")
-        found.append(_evidence(model, judged.get(data, "")))  # type: ignore[arg-type]
+    found = [
+        _evidence(model, judged[common[0]] if common else next(iter(judged.values()), ""))
+        for model, judged in zip(models, runs, strict=True)
+    ]
     return found[0], found[1] if champion else None
 
 

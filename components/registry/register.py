@@ -19,11 +19,11 @@ from mlflow.types.schema import Array
 from PIL import Image
 
 from components.decoder.caption import Search
+from components.evaluation.summary import GALLERY_FILE
 from components.registry.captioner import CAPTIONER_FOLDER, CODE_FILE
 from components.registry.models import CHALLENGER, CHAMPION, DIGEST_TAG, RegisteredModel, describe
 
 CARD_FILE = "README.md"
-GALLERY_FILE = "gallery.html"
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "tensorflow")
 
 
