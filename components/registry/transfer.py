@@ -5,7 +5,6 @@ version `evaluations/NUMBER/evaluation` (summary and predictions) and `…/contr
 other side compares. A model is code: import only what somebody whom you trust has exported.
 """
 
-import json
 import logging
 import re
 import shutil
@@ -19,14 +18,15 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
-from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
+from pydantic import BaseModel, Field, NonNegativeInt
 
 from components.errors import CaptioningError, ConfigurationError
 from components.evaluation.summary import PREDICTIONS_FILE, SUMMARY_FILE
 from components.registry.models import RegisteredModel, describe
 from components.registry.parcel import open_parcel, write_parcel
-from components.registry.promotion import EVALUATION_TAG, record_evaluation
+from components.registry.promotion import EVALUATION_TAG, read_judgement, record_evaluation
 from components.registry.register import add_version, challenge, find_version
+from components.registry.seal import require_form
 from components.registry.tracking import tracked_run
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,9 @@ def import_model(parcel: Path, name: str | None = None) -> RegisteredModel:
         try:
             contents = _Contents.model_validate(open_parcel(parcel, folder))
             _require_complete(folder, contents)
-        except (ValidationError, OSError, ValueError, LookupError, TypeError) as error:
+        except CaptioningError:
+            raise
+        except Exception as error:  # what MLflow raises of a damaged description has no common base
             raise CaptioningError(f"{parcel} is no exported model: {error}. Export the model again") from error
         return _register(folder, contents, name or contents.name)
 
@@ -137,16 +139,15 @@ def _download(uri: str, folder: Path) -> None:
 
 
 def _require_complete(folder: Path, contents: _Contents) -> None:
-    """Raises one of many errors when a file is missing without which the model or a promotion would fail."""
-    if not (folder / MODEL / "MLmodel").is_file():
-        raise ValueError(f"there is no {MODEL}/MLmodel in it")
+    """Raises one of many errors when something is not there, or not as it is, that the model or a promotion needs."""
+    require_form(folder / MODEL)
     for number, judged in enumerate(contents.evaluations):
         place = folder / EVALUATIONS / str(number)
-        data = json.loads((place / EVALUATION / SUMMARY_FILE).read_text(encoding="utf-8"))["data"]
+        data = read_judgement(place / EVALUATION, place / CONTRACTS).data
         if data != judged.data:
             raise ValueError(f"its evaluation {number} is on {data}, not on {judged.data}")
-        if not (place / EVALUATION / PREDICTIONS_FILE).is_file() or not (place / CONTRACTS).is_dir():
-            raise ValueError(f"its evaluation {number} lacks predictions or contracts")
+        if not (place / CONTRACTS).is_dir():
+            raise ValueError(f"its evaluation {number} lacks contracts")
 
 
 def _register(folder: Path, contents: _Contents, name: str) -> RegisteredModel:
