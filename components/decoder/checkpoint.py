@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from pydantic import TypeAdapter
 
 from components.artifacts import write_atomic
 from components.decoder.history import History
@@ -26,6 +27,8 @@ DAMAGED = (
     *(zipfile.BadZipFile, zlib.error, struct.error),
 )
 """What NumPy and JSON raise on a file that `State.save` did not write."""
+
+_HISTORY = TypeAdapter(History)
 
 AVERAGE_EVERY = 8
 """Steps between two updates of the running average."""
@@ -96,10 +99,10 @@ class State:
         self, path: Path, optimizers: Sequence[keras.Optimizer]
     ) -> tuple[History, list[tuple[Any, np.ndarray]], list[np.ndarray]]:
         """History, variables with their values, and average; nothing is changed before all of it was read."""
-        with np.load(path, allow_pickle=False) as saved:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
             if any(member.compress_type for member in saved.zip.infolist()):  # may be far larger than the file
                 raise ValueError("compressed")
-            history: History = json.loads(str(saved["history"]))
+            history: History = _HISTORY.validate_json(str(saved["history"]))
             optimizer = optimizers[int(history[-1]["phase"]) - 1]
             optimizer.build(self.decoder.trainable_variables)
             trainable = self.decoder.trainable_variables

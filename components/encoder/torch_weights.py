@@ -22,7 +22,7 @@ from components.errors import CaptioningError
 
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 _PROTOCOL_VERSION = 1001
-_MOST_BYTES = 1 << 30
+_MOST_BYTES = 1 << 26
 _MALFORMED = (
     pickle.UnpicklingError,
     struct.error,

@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from components.decoder.caption import Search
 from components.errors import CaptioningError, ConfigurationError
 from components.registry.captioner import MODEL_SCHEMA, Captioner
-from components.registry.seal import SEAL_TAG, require_form, seal_of, without_bytecode
+from components.registry.seal import SEAL_TAG, require_model, without_bytecode
 
 log = logging.getLogger(__name__)
 
@@ -77,10 +77,8 @@ def _checked_folder(version: RegisteredModel) -> Path:
         seal = MlflowClient().get_model_version(version.name, version.version).tags.get(SEAL_TAG)
         if not seal:
             log.warning("%s was registered before files were sealed: whether they changed is not known", version.uri)
-        elif seal_of(folder) != seal:
-            raise ValueError(f"files in {folder} are not those that were registered; nothing of them was run")
-        require_form(folder)
-    except Exception as error:
+        require_model(folder, seal or "")
+    except (MlflowException, OSError, CaptioningError) as error:
         raise CaptioningError(
             f"cannot load {version.uri}: {error}. {LOST}. Else put them back from a backup, or `captioning rollback`"
         ) from error

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from mlflow.models import Model
 
 from components.artifacts import digest_of, file_digests
+from components.errors import CaptioningError
 from components.registry.captioner import CAPTIONER_FOLDER, CODE_FILE
 
 SEAL_TAG = "captioning.files"
@@ -29,8 +30,20 @@ def seal_of(folder: Path) -> str:
     return digest_of({name: digest for name, digest in files.items() if not _NOTES & {*PurePosixPath(name).parts}})
 
 
-def require_form(folder: Path) -> None:
-    """Raises one of many errors when MLflow would run or unpickle anything but the code that we write into a model."""
+def require_model(folder: Path, seal: str = "") -> None:
+    """Raises `CaptioningError` when the files are not those of that seal, or are no model of the kind that we register.
+
+    Of that kind is what MLflow runs by the code in its folder; another could be unpickled, or run code from elsewhere.
+    """
+    try:
+        if seal and seal_of(folder) != seal:
+            raise ValueError(f"files in {folder} are not those that were registered; nothing of them was run")
+        _require_form(folder)
+    except Exception as error:  # of a damaged description MLflow raises almost anything
+        raise CaptioningError(str(error) or repr(error)) from error
+
+
+def _require_form(folder: Path) -> None:
     function = Model.load(folder).flavors["python_function"]
     artifacts = {name: artifact["path"] for name, artifact in function["artifacts"].items()}
     code = {name: function.get(name) for name in ("loader_module", "model_code_path", "code", "data", "python_model")}

@@ -13,6 +13,7 @@ from mlflow.entities import Metric, Param
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from components.errors import CaptioningError
+from components.redaction import without_login
 
 EXPERIMENT = "captioning"
 
@@ -101,7 +102,7 @@ def page_of(run_id: str, file: str) -> str:
     """Where people can look at a file of the run: MLflow's page when it is a server, else the file itself."""
     address, run = mlflow.get_tracking_uri(), MlflowClient().get_run(run_id).info
     if address.startswith("http"):
-        return f"{address.rstrip('/')}/#/experiments/{run.experiment_id}/runs/{run_id}/artifacts/{file}"
+        return f"{without_login(address).rstrip('/')}/#/experiments/{run.experiment_id}/runs/{run_id}/artifacts/{file}"
     return f"{run.artifact_uri}/{file}"
 
 

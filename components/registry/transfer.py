@@ -26,7 +26,7 @@ from components.registry.models import RegisteredModel, describe
 from components.registry.parcel import open_parcel, write_parcel
 from components.registry.promotion import EVALUATION_TAG, read_judgement, record_evaluation
 from components.registry.register import add_version, challenge, find_version
-from components.registry.seal import require_form
+from components.registry.seal import require_model
 from components.registry.tracking import tracked_run
 
 log = logging.getLogger(__name__)
@@ -100,14 +100,22 @@ def import_model(parcel: Path, name: str | None = None) -> RegisteredModel:
         raise ConfigurationError(f"a model cannot be called {name!r}: no slashes, colons, quotes or @, and not nothing")
     with TemporaryDirectory() as parts:
         folder = Path(parts)
-        try:
-            contents = _Contents.model_validate(open_parcel(parcel, folder))
-            _require_complete(folder, contents)
-        except CaptioningError:
-            raise
-        except Exception as error:  # what MLflow raises of a damaged description has no common base
-            raise CaptioningError(f"{parcel} is no exported model: {error}. Export the model again") from error
+        contents = unpack_model(parcel, folder)
         return _register(folder, contents, name or contents.name)
+
+
+def unpack_model(parcel: Path, folder: Path) -> _Contents:
+    """Unpacks into `folder` what `export_model` wrote, and checks all of it. Runs nothing, and registers nothing.
+
+    Raises `CaptioningError`.
+    """
+    listed = open_parcel(parcel, folder)
+    try:
+        contents = _Contents.model_validate(listed)
+        _require_complete(folder, contents)
+    except (ValueError, CaptioningError) as error:
+        raise CaptioningError(f"{parcel} is no exported model: {error}. Export the model again") from error
+    return contents
 
 
 def _collect_evaluations(tags: dict[str, str], folder: Path) -> Iterator[_Judged]:
@@ -139,8 +147,8 @@ def _download(uri: str, folder: Path) -> None:
 
 
 def _require_complete(folder: Path, contents: _Contents) -> None:
-    """Raises one of many errors when something is not there, or not as it is, that the model or a promotion needs."""
-    require_form(folder / MODEL)
+    """Raises `ValueError` or `CaptioningError` when something lacks, or is damaged, that model or promotion needs."""
+    require_model(folder / MODEL)
     for number, judged in enumerate(contents.evaluations):
         place = folder / EVALUATIONS / str(number)
         data = read_judgement(place / EVALUATION, place / CONTRACTS).data

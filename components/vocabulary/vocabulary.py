@@ -65,8 +65,10 @@ class Vocabulary:
             content = json.loads(path.read_text(encoding="utf-8"))
             vocabulary = cls(tuple(content["words"]), tuple(content["counts"]))
             "".join(vocabulary.words).encode()  # all of them text, and text that can be written
-            if len(set(vocabulary.words)) < len(vocabulary) or not {int}.issuperset(map(type, vocabulary.counts)):
-                raise ValueError("a word is there twice, or a count is no whole number")
+            if len(set(vocabulary.words)) < len(vocabulary):
+                raise ValueError("a word is there twice")
+            if not all(type(count) is int and 0 <= count < 2**63 for count in vocabulary.counts):
+                raise ValueError("a count is none")
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             told = f"cannot read the vocabulary {path}: {error!r}. Delete what it belongs to: it is made again"
             raise CaptioningError(told) from error

@@ -4,6 +4,7 @@
 It may return, or raise a `CaptioningError` that can be read; whatever else happens is told by key.
 """
 
+import ast
 import contextlib
 import faulthandler
 import importlib
@@ -109,8 +110,9 @@ def _is_module(arguments: tuple[Any, ...]) -> bool:
     name = getattr(arguments[0], "co_filename", None) or arguments[1]
     if name and Path(os.fsdecode(name)).is_file():
         return True
-    frames = traceback.walk_stack(None)
-    return any(frame.f_code.co_filename.startswith("<frozen importlib") for frame, _ in frames)
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_stack(None)]
+    # A tree that `ast.parse` makes of NumPy's headers is no code.
+    return any(file.startswith("<frozen importlib") or file == ast.__file__ for file in files)
 
 
 def _hooks(installed: list[list[Callable[[str, tuple[Any, ...]], None]]] = []) -> list[Any]:  # noqa: B006
