@@ -109,13 +109,15 @@ def test_no_secret_is_written_or_shown(address: str, tmp_path: Path) -> None:
         "dataset.sources.photos.captions": "train-captions.zip",
         "dataset.sources.photos.annotations": "annotations/captions_train.json",
         "vocabulary.min_count": 1,
+        "encoder.name": "efficientnet_lite0",
+        "encoder.weights": "package",
     }
     profile.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in content.items()), encoding="utf-8")
     shown = [
         run(home, "check", "--profile", str(profile), "--only", "captions,images", "--json"),
         run(home, "check", "--profile", str(profile), "--set", f"dataset.sources.photos.captions={signed}/no.zip"),
         run(home, "doctor", PREFECT_API_URL=f"http://u:{SECRET}@127.0.0.1:9/api"),
-        run(home, "doctor", CAPTIONING_TRACKING_URI=f"postgresql://u:{SECRET}@127.0.0.1:9/db"),
+        run(home, "doctor", CAPTIONING_TRACKING_URI=f"http://u:{SECRET}@127.0.0.1:9"),
     ]
     assert '"reports"' in shown[0], shown[0]
     assert "…@127.0.0.1:9" in shown[2]
