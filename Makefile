@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench bench-extract bench-scaling bench-contracts bench-train bench-decode bench-scoring bench-scores docs faults clean lock
+.PHONY: demo test lint bench bench-extract bench-scaling bench-contracts bench-train bench-decode bench-scoring bench-scores docs faults audit clean lock
 
 demo: .venv/ready
 	$(BIN)/captioning train --profile demo
@@ -53,6 +53,10 @@ faults: .venv/ready
 # The environment and the tools' caches. What runs left in mlruns is kept: there are models in it.
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+# Known weaknesses of what is locked; asks the network.
+audit: .venv/ready
+	$(BIN)/uv tool run pip-audit --requirement requirements.lock --no-deps --disable-pip
 
 lock: .venv/ready
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \

@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
+
+from components.errors import CaptioningError
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,9 @@ class Artifact:
     """What this run spent on it."""
     reused: bool = False
     """Whether this run found it finished."""
+
+
+_ARTIFACT = TypeAdapter(Artifact)
 
 
 @dataclass(frozen=True)
@@ -92,8 +97,8 @@ def run_stage(home: Path, stage: Stage, work: Callable[[Path], int], *, resumabl
         if artifact is not None:
             os.utime(final / MANIFEST)  # when it was last used
             return replace(artifact, seconds=time.monotonic() - started, reused=True)
-        if not resumable:
-            shutil.rmtree(partial, ignore_errors=True)
+        if not resumable or partial.is_symlink() or partial.is_file():
+            _discard(partial)
         partial.mkdir(parents=True, exist_ok=True)
         rows = work(partial)
         artifact = _commit(stage, partial, final, rows)
@@ -102,21 +107,33 @@ def run_stage(home: Path, stage: Stage, work: Callable[[Path], int], *, resumabl
 
 def find_artifact(folder: Path) -> Artifact | None:
     """The artefact in `folder` when it is finished and intact, else none; a damaged folder is removed."""
+    artifact: Artifact | None
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         fields = {**manifest["artifact"], "path": folder, "parents": tuple(manifest["artifact"]["parents"])}
-        artifact = Artifact(**fields)
+        artifact = _ARTIFACT.validate_python(fields)
+        if folder.is_symlink() or folder.name != f"{artifact.stage}-{artifact.key[:16]}":
+            raise ValueError("it is of another folder")
+        if digest_of(file_digests(folder)) != artifact.digest:
+            log.warning("%s does not match its manifest any more; it is made again", folder)
+            artifact = None
     except FileNotFoundError:
         artifact = None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, IsADirectoryError, NotADirectoryError) as error:
         log.warning("%s has a damaged manifest (%s); it is made again", folder, error)
         artifact = None
-    if artifact is not None and _digest(_file_digests(folder)) != artifact.digest:
-        log.warning("%s does not match its manifest any more; it is made again", folder)
-        artifact = None
+    except OSError as error:
+        raise CaptioningError(f"cannot read {folder}: {error}. Make it readable, or delete it") from error
     if artifact is None:
-        shutil.rmtree(folder, ignore_errors=True)
+        _discard(folder)
     return artifact
+
+
+def _discard(folder: Path) -> None:
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -132,12 +149,12 @@ def write_atomic(path: Path) -> Iterator[Path]:
 def _commit(stage: Stage, partial: Path, final: Path, rows: int) -> Artifact:
     for leftover in partial.rglob("*.tmp"):
         leftover.unlink()
-    files = _file_digests(partial)
+    files = file_digests(partial)
     artifact = Artifact(
         stage=stage.name,
         key=stage.key,
         path=final,
-        digest=_digest(files),
+        digest=digest_of(files),
         rows=rows,
         parents=tuple(parent.digest for parent in stage.parents),
     )
@@ -149,7 +166,8 @@ def _commit(stage: Stage, partial: Path, final: Path, rows: int) -> Artifact:
     return artifact
 
 
-def _file_digests(folder: Path) -> dict[str, str]:
+def file_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 by name of every file in a folder but its manifest."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
     return {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
 
@@ -165,7 +183,8 @@ def folder_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _digest(files: Mapping[str, str]) -> str:
+def digest_of(files: Mapping[str, str]) -> str:
+    """One digest of files' names and digests."""
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 

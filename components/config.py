@@ -3,10 +3,14 @@
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PositiveFloat, PositiveInt, model_validator
+
+from components.redaction import redacted
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
+Address = Annotated[str, PlainSerializer(redacted, return_type=str, when_used="json")]
+"""A path or a URL; in JSON, which servers and reports keep, without its secrets."""
 Format = Literal["coco", "karpathy", "csv", "jsonl", "flickr"]
 
 _FORMAT_OF: dict[str, Format] = {".json": "coco", ".csv": "csv", ".jsonl": "jsonl", ".token": "flickr"}
@@ -29,9 +33,9 @@ class ScenesConfig(Section):
 class SourceConfig(Section):
     """One archive of photographs and its captions: paths or URLs, relative ones under `dataset.root`."""
 
-    images: str
+    images: Address
     """A zip file or a folder; read in place."""
-    captions: str
+    captions: Address
     """The captions file, or a zip file or a folder that holds it as `annotations`."""
     annotations: str = ""
     """The captions file inside `captions`."""
@@ -60,21 +64,21 @@ class SourceConfig(Section):
 class DatasetConfig(Section):
     """Photographs, their captions, and how they are divided."""
 
-    root: str = ""
+    root: Address = ""
     """Folder or URL (`file://`, `http://`, `https://`, `s3://`, `gs://`…) that relative sources are under; unused for
     drawn scenes."""
-    mirrors: tuple[Annotated[str, Field(pattern=r"^[a-z0-9+.-]+://")], ...] = ()
+    mirrors: tuple[Annotated[Address, Field(pattern=r"^[a-z0-9+.-]+://")], ...] = ()
     """URLs to try in order, in the place of a `root` that is a URL and fails."""
     scenes: ScenesConfig | None = None
     sources: dict[str, SourceConfig] = Field(min_length=1)
     """By name. Unless `holdout`, `split_file` or a Karpathy file divides the images, each is a split of that name."""
-    sha256: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = {}
+    sha256: dict[Address, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = {}
     """SHA-256 of files in `sources`, by address as written there; a file that differs is refused."""
     train_split: str = "train"
     validation_split: str = "val"
     holdout: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Share of the images, chosen by a seeded hash of their id, that become the validation split."""
-    split_file: str = ""
+    split_file: Address = ""
     """A CSV with the columns `image` and `split`, or a Karpathy file; images it does not name are left out."""
     sample: Fraction = 1.0
     """Share of each split's images to keep; the notebook worked on 0.01 at first."""

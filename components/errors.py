@@ -1,10 +1,15 @@
 """The errors this project raises on purpose. Each says what is wrong, where, and what to do."""
 
+from components.redaction import redacted
+
 
 class CaptioningError(Exception):
     """Something the user can act on; shown without a traceback. The command line exits with `exit_code`."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return redacted(super().__str__())
 
 
 class ConfigurationError(CaptioningError):

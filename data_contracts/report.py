@@ -73,7 +73,7 @@ class ContractReport:
             *map(_cells, (*self.violations, *self.warnings, *passed)),
         ]
         table = "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
-        return f"### {_escape(self.table)}: {verdict}\n\n{self.rows:,} rows; {counts}\n\n{table}\n"
+        return f"### {escape(self.table)}: {verdict}\n\n{self.rows:,} rows; {counts}\n\n{table}\n"
 
 
 def to_html(reports: Sequence[ContractReport], title: str) -> str:
@@ -108,9 +108,10 @@ def _explain(rule: RuleResult) -> str:
 def _cells(rule: RuleResult) -> list[str]:
     offenders, remedy = ("", "") if rule.passed else ("; ".join(rule.offenders), rule.remedy)
     cells = (f"{rule.table}: {rule.rule}", rule.expected, rule.observed, offenders, remedy)
-    return ["ok" if rule.passed else rule.severity, *map(_escape, cells)]
+    return ["ok" if rule.passed else rule.severity, *(escape(" ".join(cell.split())) for cell in cells)]
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """The text as Markdown that shows it; neither markup nor HTML, whatever is in it."""
     # Underscores inside a word mean nothing in Markdown, and ids are full of them.
-    return re.sub(r"([\\`*\[\]<>|&~])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*\[\]<>|&~])", r"\\\1", text)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from components.errors import CaptioningError, ConfigurationError
+from components.redaction import redacted
 from flows import operations, show
 from flows.invocation import CHEAP, load_profile, prefect, read_changes, read_tables
 from flows.operations import CHAMPION, JsonOption, ModelOption
@@ -237,7 +238,7 @@ def main() -> None:
 def _fail(error: BaseException, message: str, code: int, debug: bool) -> None:
     if debug:
         raise error
-    print(f"error: {message}", file=sys.stderr)  # noqa: T201
+    print(f"error: {redacted(message)}", file=sys.stderr)  # noqa: T201
     sys.exit(code)
 
 

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from components.errors import CaptioningError
+from components.redaction import redacted
 from components.registry import health, models, relocation, tracking
 from flows.invocation import find_services
 from flows.settings import Settings
@@ -45,10 +46,11 @@ def examine(settings: Settings) -> Iterator[Finding]:
     """Everything, one after the other; what cannot be looked at is broken, and the rest is looked at all the same."""
     for look in (_python, _packages, _home, _place, _prefect, _mlflow, _champion, _runs, _gpu, _java):
         try:
-            yield from look(settings)
+            for found in look(settings):
+                yield replace(found, told=redacted(found.told), remedy=redacted(found.remedy))
         except Exception as error:  # noqa: BLE001 - whatever is broken: to find it is what this is for
             told = str(error) if isinstance(error, CaptioningError) else f"{type(error).__name__}: {error}"
-            yield Finding(look.__name__.strip("_"), "broken", told)
+            yield Finding(look.__name__.strip("_"), "broken", redacted(told))
 
 
 def _python(_settings: Settings) -> Iterator[Finding]:

@@ -9,6 +9,9 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import FlowRun, State
 
+from components.redaction import redacted
+from data_contracts.report import escape
+
 KEY = "failure"
 SHOWN = ("profile", "request", "model", "name", "version", "split")
 """Parameters that say which data and which model."""
@@ -26,16 +29,17 @@ def leave_note(flow: object, flow_run: FlowRun, state: State[Any]) -> None:  # n
     """Writes the artifact `failure` of a flow run that failed or crashed."""
     error = None if state.is_crashed() else _raised(state)
     remedy = CRASHED if state.is_crashed() else REMEDIES.get(getattr(error, "exit_code", 0), GO_ON)
-    told = str(error or state.message)
     name = "" if hasattr(error, "exit_code") or error is None else f"{type(error).__name__}: "
-    lines = [
-        f"# {flow_run.name} {state.name.lower()}",
-        f"**What.** {name}{told}",
-        f"**Data.** {which_data(flow_run.parameters)}",
-    ]
-    page = "\n\n".join([*lines, f"**What to do.** {remedy}"])
+    told = f"{name}{error or state.message}"
+    page = write_page(f"{flow_run.name} {state.name.lower()}", told, which_data(flow_run.parameters), remedy)
     with get_client(sync_client=True) as client:
         client.create_artifact(ArtifactCreate(key=KEY, type="markdown", data=page, flow_run_id=flow_run.id))
+
+
+def write_page(title: str, told: str, data: str, remedy: str) -> str:
+    """The note as Markdown, in which the error and the data are text, without the secrets of addresses."""
+    what, which = (escape(redacted(text)) for text in (told, data))
+    return f"# {title}\n\n**What.** {what}\n\n**Data.** {which}\n\n**What to do.** {remedy}"
 
 
 def which_data(parameters: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,8 +41,9 @@ def find_services(home: Path) -> Services | None:
             return None
     except Timeout:
         try:
-            return Services(**json.loads((home / RUNNING).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):  # it is just starting
+            told = json.loads((home / RUNNING).read_text(encoding="utf-8"))
+            return Services(*(str(told[field.name]) for field in fields(Services)))
+        except (OSError, ValueError, TypeError, LookupError, RecursionError):  # it is just starting
             return None
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from pydantic import PositiveInt
 
 from components.artifacts import Artifact, Stage
-from components.config import Section
+from components.config import Address, Section
 from components.decoder.caption import Search
 from components.registry import models, tracking
 from components.registry.models import RegisteredModel
@@ -28,7 +28,7 @@ INPUTS_FILE = "inputs.parquet"
 class ScoringRequest(Section):
     """What to caption, with what, and where to put it."""
 
-    images: str
+    images: Address
     """A folder, a zip file, a Parquet table with a column `path`, or a text file of paths; a path or an fsspec URL."""
     out: Path
     """Folder of the predictions' data set, which grows by what is new in `images`."""

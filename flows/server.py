@@ -23,7 +23,7 @@ START_SECONDS = 120.0
 
 def server_command(port: int) -> list[str]:
     """Of a Prefect server on loopback."""
-    return ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    return ["flows.prefect_app", str(port)]
 
 
 @contextmanager

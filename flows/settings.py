@@ -100,6 +100,7 @@ def prepare_environment(debug: bool) -> None:
         "RAY_USAGE_STATS_ENABLED": "0",
         "GX_ANALYTICS_ENABLED": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_HOME": str(home / "prefect"),
         "KERAS_HOME": str(home / "keras"),

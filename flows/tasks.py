@@ -21,6 +21,7 @@ from components.encoder.store import EmbeddingStore
 from components.errors import ConfigurationError
 from components.evaluation.summary import GALLERY_FILE, Summary
 from components.profile import Profile
+from components.redaction import redacted
 from components.registry import models
 from components.registry.captioner import CAPTIONER_FOLDER
 from components.registry.card import render_card
@@ -65,7 +66,10 @@ def fetch_dataset(profile: Profile) -> Artifact:
     def work(folder: Path) -> int:
         if config.scenes:
             draw_dataset(folder, config.scenes.images, config.scenes.seed)
-        (folder / "sources.json").write_text(json.dumps(fingerprints, indent=1), encoding="utf-8")
+        (folder / "sources.json").write_text(
+            json.dumps([(redacted(address), found) for address, found in fingerprints.items()], indent=1),
+            encoding="utf-8",
+        )
         return len(config.sources)
 
     drawing = ["scenes", "scene_captions", "scene_shapes"] if config.scenes else []

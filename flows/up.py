@@ -135,6 +135,7 @@ def _mlflow_server(settings: Settings) -> list[str]:
     """Of an MLflow server over the database and files in `home`: the same that commands without a server use."""
     command = ["mlflow", "server", "--backend-store-uri", f"sqlite:///{settings.home}/mlflow.db"]
     command += ["--no-serve-artifacts", "--default-artifact-root", settings.model_files.as_uri()]
+    command += ["--allowed-hosts", "127.0.0.1:*,localhost:*"]  # else those of private networks, too
     return [*command, "--host", "127.0.0.1", "--port", str(settings.mlflow_port), "--workers", "1"]
 
 

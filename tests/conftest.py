@@ -33,6 +33,7 @@ vars(sys.modules["__main__"]).setdefault("__file__", __file__)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=3, help="Kills in each test of tests/faults; `make faults`: 20.")
+    parser.addoption("--inputs", type=int, default=40, help="Damaged inputs of each kind in tests/hostile.")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

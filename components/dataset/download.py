@@ -21,6 +21,7 @@ from components.artifacts import write_atomic
 from components.dataset.remote import HINT, FileChangedError, RemoteFile, Version, open_remote
 from components.errors import CaptioningError, ConfigurationError
 from components.progress import track_bytes
+from components.redaction import redacted
 
 log = logging.getLogger(__name__)
 
@@ -102,12 +103,12 @@ def _go_on(url: str, part: Path, name: str, report: Report | None, timeout: floa
             remote = stack.enter_context(open_remote(url, 0, None, timeout))
         _require_space(part.parent, remote)
         if remote.start:
-            log.info("downloading %s, from byte %d on", url, remote.start)
+            log.info("downloading %s, from byte %d on", redacted(url), remote.start)
         else:
-            log.info("downloading %s", url)
+            log.info("downloading %s", redacted(url))
             part.unlink(missing_ok=True)  # before its description changes
             with write_atomic(_description(part)) as temporary:
-                temporary.write_text(json.dumps({"url": url, **asdict(remote.version)}), encoding="utf-8")
+                temporary.write_text(json.dumps({"url": redacted(url), **asdict(remote.version)}), encoding="utf-8")
         _append(remote, url, part, name, report)
     return remote.version
 
@@ -141,7 +142,9 @@ def _append(remote: RemoteFile, url: str, part: Path, name: str, report: Report 
             if report:
                 report(name, done, size)
     if size is None:
-        log.warning("%s: the server did not say how long the file is; a cut connection would not be noticed", url)
+        log.warning(
+            "%s: the server did not say how long the file is; a cut connection would not be noticed", redacted(url)
+        )
     elif done < size:
         raise CaptioningError(f"cannot download {url}: {done} of {size} bytes came. {HINT}")
 

@@ -12,6 +12,7 @@ from components.config import DatasetConfig, Format
 from components.dataset.archive import open_archive
 from components.dataset.download import Report, download, recorded_sha256
 from components.errors import ConfigurationError
+from components.redaction import redacted
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ def _local_path(resolved: str, downloads: Path) -> Path:
         return Path(url2pathname(parts.path))
     # Nothing of the address may climb out of the downloads folder.
     scheme = "" if parts.scheme in ("http", "https") else f"{parts.scheme}+"
-    host, query = parts.netloc.replace(":", "_"), f"?{parts.query}" if parts.query else ""
+    host, query = parts.netloc.rpartition("@")[2].replace(":", "_"), f"?{parts.query}" if parts.query else ""
+    if query != redacted(query):  # a secret is no name of a folder
+        query = f"?{hashlib.sha256(query.encode()).hexdigest()[:16]}"
     names = f"{scheme}{host}/{query}/{unquote(parts.path)}".split("/")
     return downloads.joinpath(*(name for name in names if name not in ("", ".", "..")))

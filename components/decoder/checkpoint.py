@@ -2,6 +2,9 @@
 
 import json
 import logging
+import struct
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +12,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from pydantic import TypeAdapter
 
 from components.artifacts import write_atomic
 from components.decoder.history import History
@@ -17,6 +21,14 @@ from components.decoder.model import Decoder
 log = logging.getLogger(__name__)
 
 CHECKPOINT_FILE = "checkpoint.npz"
+
+DAMAGED = (
+    *(OSError, ValueError, TypeError, LookupError, AttributeError, EOFError, MemoryError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
+"""What NumPy and JSON raise on a file that `State.save` did not write."""
+
+_HISTORY = TypeAdapter(History)
 
 AVERAGE_EVERY = 8
 """Steps between two updates of the running average."""
@@ -72,13 +84,38 @@ class State:
         path = folder / CHECKPOINT_FILE
         if not path.exists():
             return
-        with np.load(path, allow_pickle=False) as saved:
-            self.history = json.loads(str(saved["history"]))
-            optimizer = optimizers[int(self.history[-1]["phase"]) - 1]
-            optimizer.build(self.decoder.trainable_variables)
-            groups = {"weight": self.decoder.weights, "optimizer": optimizer.variables, "dropout": [self.dropout.state]}
-            for name, variables in groups.items():
-                for i, variable in enumerate(variables):
-                    variable.assign(saved[f"{name}_{i}"])
-            self.average = [saved[f"average_{i}"] for i in range(len(self.decoder.trainable_variables))]
+        try:
+            history, values, average = self._read(path, optimizers)
+        except DAMAGED as error:
+            log.warning("%s is damaged (%s); the training begins anew", path, error)
+            path.unlink()
+            return
+        for variable, value in values:
+            variable.assign(value)
+        self.history, self.average = history, average
         log.info("resuming after epoch %d", len(self.history))
+
+    def _read(
+        self, path: Path, optimizers: Sequence[keras.Optimizer]
+    ) -> tuple[History, list[tuple[Any, np.ndarray]], list[np.ndarray]]:
+        """History, variables with their values, and average; nothing is changed before all of it was read."""
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+            if any(member.compress_type for member in saved.zip.infolist()):  # may be far larger than the file
+                raise ValueError("compressed")
+            history: History = _HISTORY.validate_json(str(saved["history"]))
+            optimizer = optimizers[int(history[-1]["phase"]) - 1]
+            optimizer.build(self.decoder.trainable_variables)
+            trainable = self.decoder.trainable_variables
+            groups = {"weight": self.decoder.weights, "optimizer": optimizer.variables, "dropout": [self.dropout.state]}
+            values = [
+                (variable, _fitting(saved[f"{name}_{i}"], variable))
+                for name, variables in groups.items()
+                for i, variable in enumerate(variables)
+            ]
+            return history, values, [_fitting(saved[f"average_{i}"], each) for i, each in enumerate(trainable)]
+
+
+def _fitting(value: np.ndarray, variable: Any) -> np.ndarray:
+    if value.shape != tuple(variable.shape) or value.dtype.kind not in "fiu":
+        raise ValueError(f"{value.dtype} {value.shape} is no {variable.name}")
+    return value

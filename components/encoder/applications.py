@@ -4,6 +4,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from components.encoder.folding import fold_batch_norm
 from components.errors import CaptioningError, ConfigurationError
 
@@ -85,12 +87,25 @@ def build(name: str, weights: Path | str | None) -> "keras.Model":
             "download the file that it names and give it as encoder.weights"
         ) from error
     if isinstance(weights, Path):
-        try:
-            network.load_weights(weights)
-        except (OSError, ValueError, KeyError) as error:
-            raise ConfigurationError(f"encoder.weights: {weights} does not fit {name}: {error}") from error
+        read_weights(network, weights)
     prepare: Any = getattr(keras.applications, module).preprocess_input
     pixels = keras.Input((size, size, 3), name="pixels")
     model = keras.Model(pixels, fold_batch_norm(network)(prepare(pixels)), name=name)
     model.trainable = False
     return model
+
+
+def read_weights(network: "keras.Model", path: Path) -> None:
+    """Gives the network the weights in a file that Keras wrote.
+
+    Raises `ConfigurationError` when they do not fit it, or are no numbers.
+    """
+    try:
+        network.load_weights(path)
+    except Exception as error:  # Keras and HDF5 have no common base for what they raise on a damaged file
+        raise ConfigurationError(
+            f"encoder.weights: {path} does not fit {network.name}: {error}. Give the file that Keras wrote for it"
+        ) from error
+    for weight in network.weights:
+        if not np.isfinite(weight).all():
+            raise ConfigurationError(f"encoder.weights: {path} has numbers that are not finite, in {weight.path}")

@@ -10,10 +10,12 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from filelock import FileLock
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from components.artifacts import file_digest, write_atomic
 
@@ -93,6 +95,18 @@ class JoinedVectors(Vectors):
         return np.concatenate([part[which] for part in self.parts], axis=1)
 
 
+class _Entry(TypedDict):
+    """A shard's JSON file."""
+
+    vectors: str
+    """SHA-256 of the other file."""
+    images: list[str]
+    bad: dict[str, str]
+
+
+_ENTRY = TypeAdapter(_Entry)
+
+
 class EmbeddingPool:
     """The embeddings in `folder`, all made by the encoder of `card`."""
 
@@ -108,10 +122,10 @@ class EmbeddingPool:
     def find(self, digests: Collection[str]) -> Found:
         """What is known of these images. A damaged shard is forgotten, and its images with it."""
         wanted, places, bad = set(digests), dict[str, Place](), dict[str, str]()
-        for path in sorted(self.folder.glob("*.json")):
+        for path in sorted(path for path in self.folder.glob("*.json") if path.is_file()):
             entry = self._entry(path)
             rows = {digest: row for row, digest in enumerate(entry["images"]) if digest in wanted}
-            if rows and not self._is_intact(path, entry["vectors"]):
+            if rows and not self._is_intact(path, entry):
                 continue
             for digest, row in rows.items():
                 places.setdefault(digest, Place(path.stem, row))
@@ -149,25 +163,36 @@ class EmbeddingPool:
             with write_atomic(self.folder / f"{shard}.json") as temporary:
                 temporary.write_text(json.dumps(entry, indent=1, ensure_ascii=False), encoding="utf-8")
 
-    def _entry(self, path: Path) -> dict[str, Any]:
+    def _entry(self, path: Path) -> _Entry:
         try:
             entry = json.loads(path.read_text(encoding="utf-8"))
-            return {"vectors": str(entry["vectors"]), "images": list(entry["images"]), "bad": dict(entry["bad"])}
-        except (ValueError, TypeError, LookupError) as error:
+            return _ENTRY.validate_python(entry)
+        except (ValueError, RecursionError) as error:
             log.warning("%s is damaged (%s); its images are embedded again", path, error)
             path.unlink(missing_ok=True)
             return {"vectors": "", "images": [], "bad": {}}
 
-    def _is_intact(self, path: Path, digest: str) -> bool:
+    def _is_intact(self, path: Path, entry: _Entry) -> bool:
         shard = path.stem
         if shard in self._intact:
             return True
-        if not self.path(shard).exists() or file_digest(self.path(shard)) != digest:
+        if not self._has_vectors(self.path(shard), entry):
             log.warning("%s is missing or damaged; its images are embedded again", self.path(shard))
             path.unlink(missing_ok=True)
             return False
         self._intact.add(shard)
         return True
+
+    def _has_vectors(self, path: Path, entry: _Entry) -> bool:
+        """Whether the file has a vector for each image of the entry, the same ones that were written."""
+        if not path.is_file() or file_digest(path) != entry["vectors"]:
+            return False
+        try:
+            vectors = np.load(path, mmap_mode="r")
+        except Exception:  # noqa: BLE001 - NumPy reads the header as Python's syntax, and passes on what that raises
+            return False
+        expected = (len(entry["images"]), self.card.dimension)
+        return bool(vectors.shape == expected and vectors.dtype == self.card.storage)
 
 
 def shard_name(digests: Sequence[str]) -> str:

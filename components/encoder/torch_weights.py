@@ -10,6 +10,7 @@ state dict with storages as persistent ids, keys of the storages), then for each
 
 import hashlib
 import io
+import math
 import pickle
 import struct
 from pathlib import Path
@@ -21,6 +22,7 @@ from components.errors import CaptioningError
 
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 _PROTOCOL_VERSION = 1001
+_MOST_BYTES = 1 << 26
 _MALFORMED = (
     pickle.UnpicklingError,
     struct.error,
@@ -28,6 +30,8 @@ _MALFORMED = (
     AttributeError,
     EOFError,
     LookupError,
+    MemoryError,
+    RecursionError,
     TypeError,
     ValueError,
 )
@@ -40,7 +44,8 @@ def read_torch_weights(path: Path, sha256: str) -> dict[str, np.ndarray]:
     then), or when it is not a state dict of float32 and int64 tensors in the legacy format.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES)  # of a longer file the digest is wrong
     except OSError as error:
         raise CaptioningError(f"cannot read weights {path}: {error.strerror}; reinstall them") from error
     found = hashlib.sha256(data).hexdigest()
@@ -122,5 +127,7 @@ def _parse(data: bytes) -> dict[str, np.ndarray]:
 def _array(tensor: _Tensor, storage: bytes) -> np.ndarray:
     dtype = np.dtype(tensor.storage.dtype)
     strides = [stride * dtype.itemsize for stride in tensor.strides]
+    if math.prod(tensor.shape) * dtype.itemsize > len(storage):  # strides of 0 would let few bytes be a huge array
+        raise ValueError(f"a tensor of shape {tensor.shape} has more numbers than its storage {tensor.storage.key}")
     view: np.ndarray = np.ndarray(tensor.shape, dtype, storage, tensor.offset * dtype.itemsize, strides)
     return view.copy()

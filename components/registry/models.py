@@ -3,6 +3,7 @@
 import json
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -12,6 +13,9 @@ from mlflow.exceptions import MlflowException
 from components.decoder.caption import Search
 from components.errors import CaptioningError, ConfigurationError
 from components.registry.captioner import MODEL_SCHEMA, Captioner
+from components.registry.seal import SEAL_TAG, require_model, without_bytecode
+
+log = logging.getLogger(__name__)
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 DIGEST_TAG = "captioning.package"
@@ -59,10 +63,26 @@ def spark_function(spark: Any, uri: str, search: Search, result: str) -> Any:
     """The model as a function of Spark's columns, which the executors run in the Python that they are given."""
     logging.getLogger("mlflow.pyfunc").setLevel(logging.ERROR)  # the executors' Python is the user's to provide
     params = {"search": search.method, "beam": search.beam}
+    _checked_folder(describe(uri))
     try:
         return mlflow.pyfunc.spark_udf(spark, uri, result_type=result, env_manager="local", params=params)
     except (MlflowException, OSError) as error:
         raise CaptioningError(f"cannot load {uri}: {error}. {LOST}") from error
+
+
+def _checked_folder(version: RegisteredModel) -> Path:
+    """The version's files on this machine, which are those that were registered, and of the kind that we register."""
+    try:
+        folder = Path(mlflow.artifacts.download_artifacts(version.uri))
+        seal = MlflowClient().get_model_version(version.name, version.version).tags.get(SEAL_TAG)
+        if not seal:
+            log.warning("%s was registered before files were sealed: whether they changed is not known", version.uri)
+        require_model(folder, seal or "")
+    except (MlflowException, OSError, CaptioningError) as error:
+        raise CaptioningError(
+            f"cannot load {version.uri}: {error}. {LOST}. Else put them back from a backup, or `captioning rollback`"
+        ) from error
+    return folder
 
 
 def _what_there_is(client: MlflowClient, name: str) -> str:
@@ -74,12 +94,14 @@ def _what_there_is(client: MlflowClient, name: str) -> str:
 def load_captioner(uri: str) -> Captioner:
     """The captioner of a registered model, run by the code that was registered with it."""
     version = describe(uri)
+    folder = _checked_folder(version)
     try:
-        model = mlflow.pyfunc.load_model(version.uri)
-    except (MlflowException, OSError) as error:
+        with without_bytecode():
+            model = mlflow.pyfunc.load_model(str(folder))
+        captioner: Captioner = model.unwrap_python_model().captioner
+        schema = json.loads((captioner.folder / "model.json").read_text(encoding="utf-8"))["schema"]
+    except Exception as error:
         raise CaptioningError(f"cannot load {version.uri}: {error}. {LOST}") from error
-    captioner: Captioner = model.unwrap_python_model().captioner
-    schema = json.loads((captioner.folder / "model.json").read_text(encoding="utf-8"))["schema"]
     if schema != MODEL_SCHEMA:
         raise CaptioningError(
             f"{version.uri} was registered with schema {schema} of the model, and this version of the project uses "

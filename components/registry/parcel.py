@@ -119,7 +119,10 @@ def _read_manifest(archive: zipfile.ZipFile, member: zipfile.ZipInfo | None, par
         raise CaptioningError(f"{parcel} has no {MANIFEST}: it is a zip file, but not one that export-model wrote")
     if member.file_size > MANIFEST_BYTES:
         raise _refusal(parcel, MANIFEST, f"has {member.file_size:,} bytes, more than any manifest")
-    content = json.loads(archive.read(member))
+    try:
+        content = json.loads(archive.read(member))
+    except RecursionError:
+        raise _refusal(parcel, MANIFEST, "is nested too deeply") from None
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != PARCEL_SCHEMA:
         raise CaptioningError(

@@ -7,6 +7,7 @@ import uuid
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import mlflow
 import pandas as pd
@@ -127,23 +128,47 @@ def _evaluations(model: RegisteredModel) -> dict[str, str]:
 
 def _evidence(model: RegisteredModel, where: str) -> Evidence:
     run_id, _, judged = where.partition("/")
-    data = tokenizer = ""
-    cider: dict[int, float] = {}
-    broken: list[str] = []
-    warnings: list[str] = []
+    found = Judgement("", "", {}, (), ())
     if run_id:
         with TemporaryDirectory() as folder:
-            evaluation, contracts = (_fetch(run_id, what, folder) for what in (judged, "contracts"))
-            summary = json.loads((evaluation / SUMMARY_FILE).read_text(encoding="utf-8"))
-            data, tokenizer = summary["data"], summary["tokenizer"]
-            scores = pd.read_parquet(evaluation / PREDICTIONS_FILE, columns=["image_id", "cider"])
-            cider = dict(zip(scores["image_id"].tolist(), scores["cider"].tolist(), strict=True))
-            for report in sorted(contracts.glob("*.json")):
-                for rule in json.loads(report.read_text(encoding="utf-8"))["rules"]:
-                    if not rule["passed"]:
-                        (broken if rule["severity"] == "critical" else warnings).append(rule["rule"])
+            found = read_judgement(*(_fetch(run_id, what, folder) for what in (judged, "contracts")))
+    time_taken = _milliseconds(model)  # first: it is only then that the files are known to be the model's
     size = int(Model.load(model.uri).model_size_bytes or 0)
-    return Evidence(model.uri, data, tokenizer, cider, tuple(broken), tuple(warnings), _milliseconds(model), size)
+    return Evidence(model.uri, *found, time_taken, size)
+
+
+class Judgement(NamedTuple):
+    """What an evaluation found that a promotion asks for; see `components.registry.decision.Evidence`."""
+
+    data: str
+    tokenizer: str
+    cider: dict[int, float]
+    broken: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def read_judgement(evaluation: Path, contracts: Path) -> Judgement:
+    """Reads an evaluation's folder and that of its contracts' reports.
+
+    Raises `CaptioningError` when they are not what an evaluation leaves.
+    """
+    try:
+        summary = json.loads((evaluation / SUMMARY_FILE).read_text(encoding="utf-8"))
+        scores = pd.read_parquet(evaluation / PREDICTIONS_FILE, columns=["image_id", "cider"])
+        ids, cider = scores["image_id"].astype("int64").tolist(), scores["cider"].astype("float64").tolist()
+        reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(contracts.glob("*.json"))]
+        failed = [rule for report in reports for rule in report["rules"] if not rule["passed"]]
+        broken, warnings = (
+            tuple(str(rule["rule"]) for rule in failed if (rule["severity"] == "critical") == critical)
+            for critical in (True, False)
+        )
+        return Judgement(
+            str(summary["data"]), str(summary["tokenizer"]), dict(zip(ids, cider, strict=True)), broken, warnings
+        )
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:  # pyarrow's errors are among them
+        raise CaptioningError(
+            f"the evaluation in {evaluation} cannot be read: {error!r}. Judge the model again"
+        ) from error
 
 
 def _fetch(run_id: str, what: str, folder: str) -> Path:

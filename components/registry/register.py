@@ -22,6 +22,7 @@ from components.decoder.caption import Search
 from components.evaluation.summary import GALLERY_FILE
 from components.registry.captioner import CAPTIONER_FOLDER, CODE_FILE
 from components.registry.models import CHALLENGER, CHAMPION, DIGEST_TAG, RegisteredModel, describe
+from components.registry.seal import SEAL_TAG, seal_of
 
 CARD_FILE = "README.md"
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "tensorflow")
@@ -53,9 +54,10 @@ def find_version(name: str, digest: str) -> str | None:
 def add_version(folder: Path, digest: str, name: str, run_id: str, description: str) -> str:
     """Makes MLflow's model folder a logged model of the run and the next version. Returns the version."""
     client = MlflowClient()
+    tags = {DIGEST_TAG: digest, SEAL_TAG: seal_of(folder)}
     model_id = _log(client, folder, name, run_id)
     with redirect_stderr(io.StringIO()):  # MLflow prints there what our callers say in their own words
-        found = str(mlflow.register_model(f"models:/{model_id}", name, tags={DIGEST_TAG: digest}).version)
+        found = str(mlflow.register_model(f"models:/{model_id}", name, tags=tags).version)
     client.update_model_version(name, found, description=description)
     return found
 

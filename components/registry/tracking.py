@@ -1,18 +1,19 @@
 """Runs in MLflow: one run a flow run, with the profile, the figures and the reports."""
 
+import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
-from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from components.errors import CaptioningError
+from components.redaction import without_login
 
 EXPERIMENT = "captioning"
 
@@ -24,15 +25,25 @@ def connect(tracking_uri: str, artifacts: Path) -> None:
     """
     mlflow.set_tracking_uri(tracking_uri)
     mlflow.set_registry_uri(tracking_uri)
+    local = tracking_uri.startswith("sqlite:")
     try:
+        if local:
+            _look_into(Path(tracking_uri.removeprefix("sqlite:///")))
         if mlflow.get_experiment_by_name(EXPERIMENT) is None:
-            local = tracking_uri.startswith("sqlite:")
             mlflow.create_experiment(EXPERIMENT, artifacts.absolute().as_uri() if local else None)
-    except MlflowException as error:
+    except Exception as error:
         raise CaptioningError(
-            f"MLflow at {tracking_uri} cannot be used: {error.message}\n"
-            "Start it, or set CAPTIONING_TRACKING_URI to another (unset: a database in the project's home)"
+            f"MLflow at {tracking_uri} cannot be used: {error}\n"
+            "Start it, or set CAPTIONING_TRACKING_URI to another (unset: a database in the project's home, which a "
+            "backup brings back when it is damaged)"
         ) from error
+
+
+def _look_into(database: Path) -> None:
+    """Raises SQLite's error for what is no database of its; MLflow tries for minutes."""
+    if database.exists() or database.is_symlink():
+        with closing(sqlite3.connect(database)) as connection:
+            connection.execute("PRAGMA schema_version")
 
 
 @contextmanager
@@ -91,7 +102,7 @@ def page_of(run_id: str, file: str) -> str:
     """Where people can look at a file of the run: MLflow's page when it is a server, else the file itself."""
     address, run = mlflow.get_tracking_uri(), MlflowClient().get_run(run_id).info
     if address.startswith("http"):
-        return f"{address.rstrip('/')}/#/experiments/{run.experiment_id}/runs/{run_id}/artifacts/{file}"
+        return f"{without_login(address).rstrip('/')}/#/experiments/{run.experiment_id}/runs/{run_id}/artifacts/{file}"
     return f"{run.artifact_uri}/{file}"
 
 

@@ -5,7 +5,6 @@ version `evaluations/NUMBER/evaluation` (summary and predictions) and `…/contr
 other side compares. A model is code: import only what somebody whom you trust has exported.
 """
 
-import json
 import logging
 import re
 import shutil
@@ -19,14 +18,15 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
-from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
+from pydantic import BaseModel, Field, NonNegativeInt
 
 from components.errors import CaptioningError, ConfigurationError
 from components.evaluation.summary import PREDICTIONS_FILE, SUMMARY_FILE
 from components.registry.models import RegisteredModel, describe
 from components.registry.parcel import open_parcel, write_parcel
-from components.registry.promotion import EVALUATION_TAG, record_evaluation
+from components.registry.promotion import EVALUATION_TAG, read_judgement, record_evaluation
 from components.registry.register import add_version, challenge, find_version
+from components.registry.seal import require_model
 from components.registry.tracking import tracked_run
 
 log = logging.getLogger(__name__)
@@ -100,12 +100,22 @@ def import_model(parcel: Path, name: str | None = None) -> RegisteredModel:
         raise ConfigurationError(f"a model cannot be called {name!r}: no slashes, colons, quotes or @, and not nothing")
     with TemporaryDirectory() as parts:
         folder = Path(parts)
-        try:
-            contents = _Contents.model_validate(open_parcel(parcel, folder))
-            _require_complete(folder, contents)
-        except (ValidationError, OSError, ValueError, LookupError, TypeError) as error:
-            raise CaptioningError(f"{parcel} is no exported model: {error}. Export the model again") from error
+        contents = unpack_model(parcel, folder)
         return _register(folder, contents, name or contents.name)
+
+
+def unpack_model(parcel: Path, folder: Path) -> _Contents:
+    """Unpacks into `folder` what `export_model` wrote, and checks all of it. Runs nothing, and registers nothing.
+
+    Raises `CaptioningError`.
+    """
+    listed = open_parcel(parcel, folder)
+    try:
+        contents = _Contents.model_validate(listed)
+        _require_complete(folder, contents)
+    except (ValueError, CaptioningError) as error:
+        raise CaptioningError(f"{parcel} is no exported model: {error}. Export the model again") from error
+    return contents
 
 
 def _collect_evaluations(tags: dict[str, str], folder: Path) -> Iterator[_Judged]:
@@ -137,16 +147,15 @@ def _download(uri: str, folder: Path) -> None:
 
 
 def _require_complete(folder: Path, contents: _Contents) -> None:
-    """Raises one of many errors when a file is missing without which the model or a promotion would fail."""
-    if not (folder / MODEL / "MLmodel").is_file():
-        raise ValueError(f"there is no {MODEL}/MLmodel in it")
+    """Raises `ValueError` or `CaptioningError` when something lacks, or is damaged, that model or promotion needs."""
+    require_model(folder / MODEL)
     for number, judged in enumerate(contents.evaluations):
         place = folder / EVALUATIONS / str(number)
-        data = json.loads((place / EVALUATION / SUMMARY_FILE).read_text(encoding="utf-8"))["data"]
+        data = read_judgement(place / EVALUATION, place / CONTRACTS).data
         if data != judged.data:
             raise ValueError(f"its evaluation {number} is on {data}, not on {judged.data}")
-        if not (place / EVALUATION / PREDICTIONS_FILE).is_file() or not (place / CONTRACTS).is_dir():
-            raise ValueError(f"its evaluation {number} lacks predictions or contracts")
+        if not (place / CONTRACTS).is_dir():
+            raise ValueError(f"its evaluation {number} lacks contracts")
 
 
 def _register(folder: Path, contents: _Contents, name: str) -> RegisteredModel:

@@ -11,6 +11,7 @@ from PIL import Image
 from components.dataset.archive import Location, is_url, open_archive, parent_of
 from components.encoder.photographs import read_photographs
 from components.errors import ConfigurationError
+from components.redaction import redacted
 
 PATH_COLUMN = "path"
 INPUT = "input"
@@ -44,8 +45,8 @@ def uri_of(images: Location, name: str) -> str:
     if _is_list(images):
         return name
     if str(images).lower().endswith(".zip") and (is_url(images) or Path(images).is_file()):
-        return f"{images}!{name}"
-    return f"{str(images).rstrip('/')}/{name}"
+        return f"{redacted(str(images))}!{name}"
+    return f"{redacted(str(images)).rstrip('/')}/{name}"
 
 
 def archives_of(images: Location) -> dict[str, Location]:

@@ -64,8 +64,14 @@ class Vocabulary:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             vocabulary = cls(tuple(content["words"]), tuple(content["counts"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CaptioningError(f"cannot read the vocabulary {path}: {error!r}") from error
+            "".join(vocabulary.words).encode()  # all of them text, and text that can be written
+            if len(set(vocabulary.words)) < len(vocabulary):
+                raise ValueError("a word is there twice")
+            if not all(type(count) is int and 0 <= count < 2**63 for count in vocabulary.counts):
+                raise ValueError("a count is none")
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            told = f"cannot read the vocabulary {path}: {error!r}. Delete what it belongs to: it is made again"
+            raise CaptioningError(told) from error
         if vocabulary.words[: len(SPECIALS)] != SPECIALS or len(vocabulary.words) != len(vocabulary.counts):
             raise CaptioningError(f"{path} is not a vocabulary: its ids 0 to 3 must be {', '.join(SPECIALS)}")
         return vocabulary

@@ -147,6 +147,22 @@ def test_servers_worker_and_deployments_are_there(line: Line) -> None:
     assert found["train-weekly"]["parameters"] == {"profile": "demo"}
 
 
+def test_the_servers_listen_on_loopback_and_answer_to_their_own_names_and_pages(line: Line) -> None:
+    processes = [psutil.Process(line.process.pid), *line.processes("")]
+    bound = {(c.laddr.ip, c.laddr.port) for p in processes for c in p.net_connections("inet") if c.status == "LISTEN"}
+    assert {address for address, _ in bound} == {"127.0.0.1"}
+    assert {f"http://{address}:{port}" for address, port in bound} >= {line.prefect, line.mlflow}
+    for page, refused in ((f"{line.prefect}/api/admin/version", 400), (f"{line.mlflow}/api/2.0/mlflow/runs/get", 403)):
+        port = page.split(":")[2].partition("/")[0]
+        for name in ("evil.example", f"evil.example:{port}", "192.168.0.7", "127.0.0.1.evil.example"):
+            assert httpx.get(page, headers={"Host": name}, timeout=30).status_code == refused, (page, name)
+        asked = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
+        for method in ("OPTIONS", "GET"):
+            answer = httpx.request(method, page, headers=asked, timeout=30)
+            assert "access-control-allow-origin" not in answer.headers, (page, method)
+        assert httpx.get(page, headers={"Host": f"localhost:{port}"}, timeout=30).status_code in (200, 400)
+
+
 def test_the_forms_of_the_parameters_are_validated(line: Line) -> None:
     found = {deployment["name"]: deployment for deployment in line.ask("deployments")}
     request = found["score-nightly"]["parameter_openapi_schema"]["definitions"]["ScoringRequest"]["properties"]
