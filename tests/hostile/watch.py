@@ -23,7 +23,7 @@ from typing import Any
 from components.errors import CaptioningError
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 10
+SECONDS = 30
 """For one input; most take milliseconds."""
 MEMORY = 3 << 30
 """Bytes of addresses, beyond what the process had before the first input."""
