@@ -32,7 +32,7 @@ vars(sys.modules["__main__"]).setdefault("__file__", __file__)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", type=int, default=3, help="Kills in each test of tests/faults; `make faults`: 20.")
+    parser.addoption("--kills", type=int, default=16, help="Kills of the campaign in tests/faults, all together.")
 
 
 def _photograph(number: int) -> bytes:
