@@ -1,7 +1,6 @@
 """What the storms start from, and what they tell in the end."""
 
 import multiprocessing
-import os
 import shutil
 from pathlib import Path
 
@@ -9,7 +8,10 @@ import pytest
 
 from tests.faults import stages, storm
 
-HEAVY = ["tensorflow", "keras", "mlflow", "h5py", "httpx", "components.encoder.extract", "components.registry.register"]
+HEAVY = [
+    *("tensorflow", "keras", "httpx", "mlflow.store.tracking.sqlalchemy_store", "psutil"),
+    *("mlflow.store.model_registry.sqlalchemy_store", "components.encoder.extract", "components.registry.promotion"),
+]
 """Imported once, by the process that the stages are forked from."""
 
 
@@ -30,7 +32,7 @@ def kills_of(pytestconfig: pytest.Config):
     def found(name: str) -> int:
         number = storm.kills_of(name, pytestconfig.getoption("kills"))
         if not number:
-            pytest.skip(f"each kill takes ten seconds and more: make faults")
+            pytest.skip("each kill takes ten seconds and more: make faults")
         return number
 
     return found

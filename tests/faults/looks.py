@@ -26,7 +26,7 @@ def files(home: Path, *patterns: str) -> dict[str, Any]:
 
 def embeddings(home: Path) -> dict[str, Any]:
     """The pools, shard by shard: each is there when its description is; how often an image is in them."""
-    shards = [path for path in home.glob("embeddings/*/*.json")]
+    shards = list(home.glob("embeddings/*/*.json"))
     described = [json.loads(path.read_text(encoding="utf-8")) for path in shards]
     images = Counter(image for entry in described for image in [*entry["images"], *entry["bad"]])
     found = {f"embeddings of {shard.stem}": entry["vectors"] for shard, entry in zip(shards, described, strict=True)}
@@ -38,7 +38,9 @@ def registry(home: Path) -> dict[str, Any]:
     if not (home / "mlflow.db").exists():
         return {}
     with closing(sqlite3.connect(f"file:{home}/mlflow.db?mode=ro", uri=True, timeout=60)) as database:
-        versions, tags, aliases, runs = (database.execute(query).fetchall() for query in (VERSIONS, TAGS, ALIASES, RUNS))
+        versions, tags, aliases, runs = (
+            database.execute(query).fetchall() for query in (VERSIONS, TAGS, ALIASES, RUNS)
+        )
     found: dict[str, Any] = {}
     for name, version, described, status, place in versions:
         found[f"version {name}/{version}"] = status, *sorted(_model_files(place))
@@ -60,7 +62,9 @@ def _model_files(place: str) -> list[str]:
 
 def predictions(out: Path) -> dict[str, Any]:
     """The rows of a data set of predictions, and how often each is there; its batches as they are."""
-    manifests = {path.parent: json.loads(path.read_text(encoding="utf-8")) for path in out.glob("batch=*/_manifest.json")}
+    manifests = {
+        path.parent: json.loads(path.read_text(encoding="utf-8")) for path in out.glob("batch=*/_manifest.json")
+    }
     assert all(set(m["parts"]) == {part.name for part in batch.glob("part-*")} for batch, m in manifests.items())
     found: dict[str, Any] = {"now batches": len(list(out.glob("batch=*"))), "now beside": len(list(out.glob("_*")))}
     if manifests:

@@ -64,7 +64,9 @@ def train(home: Path) -> None:
     if not pool.has("0"):
         pool.write("0", [str(i) for i in range(40)], random.normal(size=(40, 5)), {})
     photographs = [(i, "photos", f"{i}.jpg", 1, str(i), "") for i in range(40)]
-    captions = pd.DataFrame({"image_id": range(40), "tokens": [" ".join(np.roll(WORDS, i)[: 2 + i % 3]) for i in range(40)]})
+    captions = pd.DataFrame(
+        {"image_id": range(40), "tokens": [" ".join(np.roll(WORDS, i)[: 2 + i % 3]) for i in range(40)]}
+    )
 
     def work(folder: Path) -> int:
         write_store(folder, pd.DataFrame(photographs, columns=list(PHOTOGRAPHS)).astype(PHOTOGRAPHS), pool)

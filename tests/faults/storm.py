@@ -44,6 +44,8 @@ COSTLY = ("package", "train", "score", "spark", "promote")
 """Each kill of these takes ten seconds and more: not in the short form."""
 LONG = 100
 """Kills from which on a campaign is the long form."""
+CALM = 0.25
+"""Chance of a process to end undisturbed: else all kills would come to the first homes' first jobs."""
 PATIENCE = 900
 """Seconds after which a process is taken to hang."""
 GRACE = 60
@@ -55,7 +57,10 @@ told: list[str] = []
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be killed: `captioning` with its arguments, or a function of the home in a process of its own."""
+    """What is to be killed: `captioning` with its arguments, or a function of the home in a process of its own.
+
+    HOME in an argument is the home.
+    """
 
     work: tuple[str, ...] | Callable[..., None]
     given: tuple[Any, ...] = ()
@@ -126,6 +131,8 @@ def _deaths(sure: Kill | None, job: int, note: Mapping[str, float], moments: ran
         yield from [(sure.write, None)] * (sure.job == job)
         return
     for _ in range(left):
+        if moments.random() < CALM:
+            return
         if note["writes"] and moments.random() < 0.5:
             yield moments.randint(1, int(note["writes"])), None
         else:
@@ -161,7 +168,8 @@ def run(job: Job, home: Path, write: int = 0, seconds: float | None = None) -> t
             ended = lambda: process.exitcode  # noqa: E731
         else:
             environment = {**os.environ, "CAPTIONING_HOME": str(home), "PREFECT_HOME": str(home / "prefect")}
-            command = [sys.executable, "-m", "tests.faults.victim", victim.text_of(fate), *job.work]
+            words = [word.replace("HOME", str(home)) for word in job.work]
+            command = [sys.executable, "-m", "tests.faults.victim", victim.text_of(fate), *words]
             process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=Path(__file__).parents[2])
             ended = process.poll
         deadline = time.monotonic() + PATIENCE

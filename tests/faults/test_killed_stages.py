@@ -2,7 +2,7 @@
 
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 
 from tests.components.dataset.conftest import Server, server  # noqa: F401
 from tests.faults import looks, stages
-from tests.faults.storm import Job, Kill, storm
+from tests.faults.storm import Job, storm
 
 Kills = Callable[[str], int]
 
@@ -77,7 +77,9 @@ def test_promotion(registered: Path, tmp_path: Path, kills_of: Kills) -> None:
     steps = [(stages.promote, "2"), (stages.promote, "3"), (stages.roll_back, "3"), (stages.roll_back, "2")]
 
     def look(home: Path) -> dict[str, object]:
-        return {what: found for what, found in looks.registry(home).items() if not what.endswith("captioning.promotion")}
+        return {
+            what: found for what, found in looks.registry(home).items() if not what.endswith("captioning.promotion")
+        }
 
     jobs = [Job(work, (version,)) for work, version in steps]
     storm("promotion", jobs, look, kills_of("promotion"), tmp_path, prepare)
