@@ -13,7 +13,7 @@ import signal
 import sqlite3
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -77,7 +77,7 @@ def _for_writing(_: object, mode: str | None, flags: int) -> bool:
 
 
 @contextmanager
-def watched(fate: Fate):
+def watched(fate: Fate) -> Iterator[None]:
     """Lets the process have that fate while the block runs."""
     watch = _Watch(fate)
 

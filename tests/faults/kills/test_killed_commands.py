@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from components.registry.relocation import relocate
-from tests.faults import looks
-from tests.faults.storm import Job, run, storm
+from tests.faults.kills import looks
+from tests.faults.kills.processes import Job, run
+from tests.faults.kills.storm import storm
 
 Kills = Callable[[str], int]
 IMAGES = 2300

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import stages, storm
+from tests.faults.kills import campaign, stages, storm
+from tests.faults.kills.processes import Job, run
 
 HEAVY = [
     *("tensorflow", "keras", "httpx", "mlflow.store.tracking.sqlalchemy_store", "psutil"),
@@ -30,7 +31,7 @@ def kills_of(pytestconfig: pytest.Config):
     """The kills of a storm; without any, the test is skipped."""
 
     def found(name: str) -> int:
-        number = storm.kills_of(name, pytestconfig.getoption("kills"))
+        number = campaign.kills_of(name, pytestconfig.getoption("kills"))
         if not number:
             pytest.skip("each kill takes ten seconds and more: make faults")
         return number
@@ -43,7 +44,7 @@ def toy_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A package of a toy captioner."""
     home = tmp_path_factory.mktemp("package") / "home"
     home.mkdir()
-    assert storm.run(storm.Job(stages.package), home)[0] == 0
+    assert run(Job(stages.package), home)[0] == 0
     return next(home.glob("stages/package-*"))
 
 
@@ -54,5 +55,5 @@ def registered(toy_package: Path, migrated: Path, tmp_path_factory: pytest.TempP
     home.mkdir()
     shutil.copy(migrated, home / "mlflow.db")
     for number in "123":
-        assert storm.run(storm.Job(stages.register, (toy_package, number)), home)[0] == 0
+        assert run(Job(stages.register, (toy_package, number)), home)[0] == 0
     return home

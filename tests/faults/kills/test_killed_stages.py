@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from tests.components.dataset.conftest import Server, server  # noqa: F401
-from tests.faults import looks, stages
-from tests.faults.storm import Job, storm
+from tests.faults.kills import looks, stages
+from tests.faults.kills.processes import Job
+from tests.faults.kills.storm import storm
 
 Kills = Callable[[str], int]
 
