@@ -32,7 +32,9 @@ vars(sys.modules["__main__"]).setdefault("__file__", __file__)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", type=int, default=3, help="Kills in each test of tests/faults; `make faults`: 20.")
+    parser.addoption(
+        "--kills", type=int, default=9, help="Kills of the campaign in tests/faults, all together; `make faults`: 212."
+    )
     parser.addoption("--inputs", type=int, default=40, help="Damaged inputs of each kind in tests/hostile.")
 
 

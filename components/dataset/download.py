@@ -44,6 +44,7 @@ def download(
     path.parent.mkdir(parents=True, exist_ok=True)
     with _turn(path):
         if path.exists():
+            _clear(path)  # a download that was killed between its last steps
             return
         errors = []
         for url in urls:
@@ -170,9 +171,14 @@ def _commit(part: Path, path: Path, sha256: str) -> None:
     with part.open("rb") as file:
         os.fsync(file.fileno())
     part.replace(path)
-    for leftover in path.parent.glob(f"{escape(path.name)}.*.part*"):  # of this address and its mirrors
-        leftover.unlink()
+    _clear(path)
     log.info("%s is here, SHA-256 %s", path, sha256)
+
+
+def _clear(path: Path) -> None:
+    """Removes what attempts at this address and its mirrors left."""
+    for leftover in path.parent.glob(f"{escape(path.name)}.*.part*"):
+        leftover.unlink()
 
 
 def _digest(path: Path, algorithm: str) -> str:

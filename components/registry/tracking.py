@@ -14,6 +14,7 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from components.errors import CaptioningError
 from components.redaction import without_login
+from components.registry.abandoned import PROCESS_TAG, end_abandoned, this_process
 
 EXPERIMENT = "captioning"
 
@@ -48,10 +49,14 @@ def _look_into(database: Path) -> None:
 
 @contextmanager
 def tracked_run(name: str, params: Mapping[str, Any]) -> Iterator[str]:
-    """A run that ends finished, or failed when the block raises, with the machine's load. Gives its id."""
+    """A run that ends finished, or failed when the block raises, with the machine's load. Gives its id.
+
+    Runs that were killed on this machine end as such when the next one begins.
+    """
     client = MlflowClient()
     experiment = client.get_experiment_by_name(EXPERIMENT)
-    run = client.create_run(experiment.experiment_id, run_name=name)
+    end_abandoned(client, experiment.experiment_id)
+    run = client.create_run(experiment.experiment_id, run_name=name, tags={PROCESS_TAG: this_process()})
     run_id: str = run.info.run_id
     status = "FAILED"
     try:
