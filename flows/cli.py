@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from components.errors import CaptioningError, ConfigurationError
+from components.errors import CaptioningError, ConfigurationError, find_remedy
 from flows import operations
-from flows.invocation import load_profile, prefect, read_changes
+from flows.invocation import INTERRUPTED, RunInterruptedError, load_profile, prefect, read_changes
 from flows.operations import JsonOption
 
 CHAMPION = "models:/captioner@champion"
@@ -240,11 +240,16 @@ def main() -> None:
     debug = "--debug" in sys.argv[1:]
     try:
         app()
+    except SystemExit as ended:
+        if ended.code == RunInterruptedError.exit_code:  # Typer's answer to Ctrl-C is silence
+            print(f"error: {INTERRUPTED}", file=sys.stderr)  # noqa: T201
+        raise
     except CaptioningError as error:
         _fail(error, str(error), error.exit_code, debug)
     except Exception as error:  # noqa: BLE001 - the last line of defence: a message instead of a traceback
         code = getattr(error, "exit_code", None)  # a contract's violation, whose module is not imported yet
-        message = str(error) if code else f"{type(error).__name__}: {error}\n(--debug shows where)"
+        advice = find_remedy(error) or "(--debug shows where)"
+        message = str(error) if code else f"{type(error).__name__}: {error}\n{advice}"
         _fail(error, message, code or 1, debug)
 
 

@@ -1,15 +1,16 @@
 """Around a command: the profile that its options name, and the Prefect server that its flow needs."""
 
 import json
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from components.errors import CaptioningError, ConfigurationError
+from components.errors import CaptioningError, ConfigurationError, find_remedy
 
 if TYPE_CHECKING:
     from components.config import Profile
@@ -40,6 +41,9 @@ def find_services(home: Path) -> Services | None:
             return Services(**json.loads((home / RUNNING).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):  # it is just starting
             return None
+
+
+INTERRUPTED = "interrupted; the same command goes on where this run was"
 
 
 class RunInterruptedError(CaptioningError):
@@ -76,18 +80,33 @@ def read_changes(changes: list[str] | None) -> dict[str, str]:
 @contextmanager
 def prefect() -> Iterator[None]:
     """Has a Prefect server while a flow runs; the libraries are imported while it starts."""
+    import httpx
+
+    from components.artifacts import take_turn
     from flows.server import limit_gpu, prefect_server, wait_for_server
     from flows.settings import settings
 
     running = find_services(settings().home)
     shared = settings().prefect_api_url or (f"{running.prefect}/api" if running else "")
-    with prefect_server(shared, settings().logs):
+    starting = ExitStack()
+    if not shared:  # two servers that make the same database at once break each other
+        starting.enter_context(take_turn(settings().home / "locks" / "prefect.lock", "starts its Prefect server"))
+    with starting, prefect_server(shared, settings().logs):
         try:
             import flows.tasks  # noqa: F401
 
             wait_for_server()
+            starting.close()
             if shared:  # a server of the run's own has nobody to share the GPU with
                 limit_gpu()
             yield
         except KeyboardInterrupt as error:
-            raise RunInterruptedError("interrupted; the same command goes on where this run was") from error
+            raise RunInterruptedError(INTERRUPTED) from error
+        except httpx.HTTPError as error:  # flows themselves raise none: Prefect's client does
+            if find_remedy(error):
+                raise
+            raise CaptioningError(
+                f"the Prefect server at {os.environ['PREFECT_API_URL']} failed: {type(error).__name__}: {error}\n"
+                f"See its log (here {settings().logs / 'prefect-server.log'}); start it again if it ended. "
+                "The same command goes on where this run was"
+            ) from error

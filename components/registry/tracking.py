@@ -1,8 +1,9 @@
 """Runs in MLflow: one run a flow run, with the profile, the figures and the reports."""
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-from components.errors import CaptioningError
+from components.artifacts import take_turn
+from components.errors import CaptioningError, find_remedy
+
+log = logging.getLogger(__name__)
 
 EXPERIMENT = "captioning"
 
@@ -24,11 +28,16 @@ def connect(tracking_uri: str, artifacts: Path) -> None:
     """
     mlflow.set_tracking_uri(tracking_uri)
     mlflow.set_registry_uri(tracking_uri)
+    path = Path(tracking_uri.removeprefix("sqlite:///").partition("?")[0])
+    local = tracking_uri.startswith("sqlite:///")
     try:
-        if mlflow.get_experiment_by_name(EXPERIMENT) is None:
-            local = tracking_uri.startswith("sqlite:")
-            mlflow.create_experiment(EXPERIMENT, artifacts.absolute().as_uri() if local else None)
+        # MLflow makes a database in many steps, and another process would find it in the middle of them.
+        with take_turn(path.with_name(f"{path.name}.lock"), f"opens {path}") if local else nullcontext():
+            if mlflow.get_experiment_by_name(EXPERIMENT) is None:
+                mlflow.create_experiment(EXPERIMENT, artifacts.absolute().as_uri() if local else None)
     except MlflowException as error:
+        if error.error_code == "RESOURCE_ALREADY_EXISTS":  # another run was faster
+            return
         raise CaptioningError(
             f"MLflow at {tracking_uri} cannot be used: {error.message}\n"
             "Start it, or set CAPTIONING_TRACKING_URI to another (unset: a database in the project's home)"
@@ -37,7 +46,10 @@ def connect(tracking_uri: str, artifacts: Path) -> None:
 
 @contextmanager
 def tracked_run(name: str, params: Mapping[str, Any]) -> Iterator[str]:
-    """A run that ends finished, or failed when the block raises, with the machine's load. Gives its id."""
+    """A run that ends finished, or failed when the block raises, with the machine's load. Gives its id.
+
+    Raises `CaptioningError` when MLflow fails meanwhile.
+    """
     client = MlflowClient()
     experiment = client.get_experiment_by_name(EXPERIMENT)
     run = client.create_run(experiment.experiment_id, run_name=name)
@@ -49,11 +61,26 @@ def tracked_run(name: str, params: Mapping[str, Any]) -> Iterator[str]:
         with _watched(run_id):
             yield run_id
         status = "FINISHED"
+        client.set_terminated(run_id, status)
+    except MlflowException as error:
+        raise CaptioningError(
+            f"MLflow at {mlflow.get_tracking_uri()} failed: {error.message}\n"
+            f"{find_remedy(error) or 'Look after it'}, and run again: finished stages are reused"
+        ) from error
     except KeyboardInterrupt:
         status = "KILLED"
         raise
     finally:
-        client.set_terminated(run_id, status)
+        if status != "FINISHED":
+            _end(run_id, status)
+
+
+def _end(run_id: str, status: str) -> None:
+    """Ends the run when MLflow lets us: what went wrong before it is what people shall hear of."""
+    try:
+        MlflowClient().set_terminated(run_id, status)
+    except MlflowException as error:
+        log.warning("MLflow could not be told that its run %s ended: %s", run_id, error.message)
 
 
 @contextmanager
