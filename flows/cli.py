@@ -50,12 +50,12 @@ def prepare(debug: DebugOption = False) -> None:
 
     try:
         settings().logs.mkdir(parents=True, exist_ok=True)
+        prepare_environment(debug)
+        configure_logging(debug, settings().logs / "libraries.log")
     except OSError as error:
         raise ConfigurationError(
             f"cannot write to {settings().home}: {error.strerror}. Set CAPTIONING_HOME to a folder of yours"
         ) from error
-    prepare_environment(debug)
-    configure_logging(debug, settings().logs / "libraries.log")
 
 
 @app.command()
