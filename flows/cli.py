@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from components.errors import CaptioningError, ConfigurationError, find_remedy
+from components.errors import CaptioningError, ConfigurationError
 from flows import operations
-from flows.invocation import INTERRUPTED, RunInterruptedError, load_profile, prefect, read_changes
+from flows.invocation import RunInterruptedError, end_at_sigterm, load_profile, prefect, read_changes
 from flows.operations import JsonOption
 
 CHAMPION = "models:/captioner@champion"
@@ -238,17 +238,21 @@ app.add_typer(operations.app)
 def main() -> None:
     """Runs the command. Errors that we raise on purpose are shown without a traceback, unless `--debug`."""
     debug = "--debug" in sys.argv[1:]
+    end_at_sigterm()
     try:
         app()
     except SystemExit as ended:
-        if ended.code == RunInterruptedError.exit_code:  # Typer's answer to Ctrl-C is silence
-            print(f"error: {INTERRUPTED}", file=sys.stderr)  # noqa: T201
-        raise
+        if ended.code != 130:
+            raise
+        told = RunInterruptedError(ended)  # Typer's answer to Ctrl-C is silence
+        _fail(told, str(told), told.exit_code, debug)
     except CaptioningError as error:
         _fail(error, str(error), error.exit_code, debug)
     except Exception as error:  # noqa: BLE001 - the last line of defence: a message instead of a traceback
+        from flows.advice import advise
+
         code = getattr(error, "exit_code", None)  # a contract's violation, whose module is not imported yet
-        advice = find_remedy(error) or "(--debug shows where)"
+        advice = advise(error) or "(--debug shows where)"
         message = str(error) if code else f"{type(error).__name__}: {error}\n{advice}"
         _fail(error, message, code or 1, debug)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from components.errors import CaptioningError, ConfigurationError, find_remedy
+from components.errors import CaptioningError, ConfigurationError, causes
 
 if TYPE_CHECKING:
     from components.config import Profile
@@ -43,13 +44,26 @@ def find_services(home: Path) -> Services | None:
             return None
 
 
-INTERRUPTED = "interrupted; the same command goes on where this run was"
-
-
 class RunInterruptedError(CaptioningError):
-    """Ctrl-C."""
+    """Ctrl-C, or SIGTERM."""
 
-    exit_code = 130
+    def __init__(self, error: BaseException) -> None:
+        super().__init__("interrupted; the same command goes on where this run was")
+        ended = any(isinstance(cause, _Ended) for cause in causes(error))
+        self.exit_code = 128 + (signal.SIGTERM if ended else signal.SIGINT)
+
+
+class _Ended(KeyboardInterrupt):
+    """SIGTERM, which ends a run as Ctrl-C does: told in Prefect and in MLflow, and nothing left behind."""
+
+
+def end_at_sigterm() -> None:
+    """Lets SIGTERM interrupt this process as Ctrl-C does."""
+
+    def end(*_: object) -> None:
+        raise _Ended
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def load_profile(name: str, changes: list[str] | None) -> "Profile":
@@ -83,7 +97,8 @@ def prefect() -> Iterator[None]:
     import httpx
 
     from components.artifacts import take_turn
-    from flows.server import limit_gpu, prefect_server, wait_for_server
+    from flows.advice import advise
+    from flows.server import LOG, limit_gpu, prefect_server, wait_for_server
     from flows.settings import settings
 
     running = find_services(settings().home)
@@ -91,22 +106,20 @@ def prefect() -> Iterator[None]:
     starting = ExitStack()
     if not shared:  # two servers that make the same database at once break each other
         starting.enter_context(take_turn(settings().home / "locks" / "prefect.lock", "starts its Prefect server"))
-    with starting, prefect_server(shared, settings().logs):
+    with starting, prefect_server(shared, settings().logs) as server:
         try:
             import flows.tasks  # noqa: F401
 
-            wait_for_server()
+            wait_for_server(server)
             starting.close()
             if shared:  # a server of the run's own has nobody to share the GPU with
                 limit_gpu()
             yield
         except KeyboardInterrupt as error:
-            raise RunInterruptedError(INTERRUPTED) from error
+            raise RunInterruptedError(error) from error
         except httpx.HTTPError as error:  # flows themselves raise none: Prefect's client does
-            if find_remedy(error):
-                raise
             raise CaptioningError(
                 f"the Prefect server at {os.environ['PREFECT_API_URL']} failed: {type(error).__name__}: {error}\n"
-                f"See its log (here {settings().logs / 'prefect-server.log'}); start it again if it ended. "
+                f"{advise(error, LOG) or f'See {settings().logs / LOG}, if it runs here; start it again if it ended'}. "
                 "The same command goes on where this run was"
             ) from error

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -111,7 +112,7 @@ def train_command() -> tuple[str, ...]:
     return TRAIN
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def long_form(pytestconfig: pytest.Config) -> None:
     """Skips the test in `make test`."""
     if pytestconfig.getoption("kills") < 10:
@@ -119,7 +120,7 @@ def long_form(pytestconfig: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def calm(tmp_path_factory: pytest.TempPathFactory) -> Home:
+def calm(long_form: None, tmp_path_factory: pytest.TempPathFactory) -> Home:
     """Where an undisturbed training has been."""
     home = Home(tmp_path_factory.mktemp("calm"))
     home.train()
@@ -202,3 +203,13 @@ def interrupt() -> Callable[[subprocess.Popen, signal.Signals], None]:
         os.killpg(process.pid, number)
 
     return send
+
+
+@pytest.fixture
+def free_ports() -> dict[str, str]:
+    """The settings of servers, with ports that nobody has."""
+    with socket.socket() as first, socket.socket() as second:
+        for probe in (first, second):
+            probe.bind(("127.0.0.1", 0))
+        prefect, mlflow = (str(probe.getsockname()[1]) for probe in (first, second))
+    return {"CAPTIONING_PREFECT_PORT": prefect, "CAPTIONING_MLFLOW_PORT": mlflow}

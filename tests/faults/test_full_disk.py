@@ -1,6 +1,5 @@
 """A disk that runs full, or can only be read: what is told, what is left, and what comes of it when there is room."""
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -118,8 +117,6 @@ def test_a_home_that_runs_full_again_and_again_ends_as_an_undisturbed_one(
             break
         done.has_said("Make room")
         failed += 1
-        used = shutil.disk_usage(disk.path).used / 1e6
-        print(f"{megabytes} MB, {used:.1f} used: {done.told[done.told.index('error: ') :]}")
     assert failed >= 4
     disk.remount("size=500m")
     there.train()
