@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from sqlalchemy.exc import SQLAlchemyError
 
 from components.artifacts import take_turn
 from components.errors import CaptioningError, find_remedy
@@ -19,6 +20,8 @@ from components.errors import CaptioningError, find_remedy
 log = logging.getLogger(__name__)
 
 EXPERIMENT = "captioning"
+FAULTS = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
+"""What MLflow calls that its server or its database fails."""
 
 
 def connect(tracking_uri: str, artifacts: Path) -> None:
@@ -35,13 +38,18 @@ def connect(tracking_uri: str, artifacts: Path) -> None:
         with take_turn(path.with_name(f"{path.name}.lock"), f"opens {path}") if local else nullcontext():
             if mlflow.get_experiment_by_name(EXPERIMENT) is None:
                 mlflow.create_experiment(EXPERIMENT, artifacts.absolute().as_uri() if local else None)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_ALREADY_EXISTS":  # another run was faster
+    except (MlflowException, SQLAlchemyError) as error:
+        if getattr(error, "error_code", "") == "RESOURCE_ALREADY_EXISTS":  # another run was faster
             return
-        raise CaptioningError(
-            f"MLflow at {tracking_uri} cannot be used: {error.message}\n"
+        advice = find_remedy(error) or (
             "Start it, or set CAPTIONING_TRACKING_URI to another (unset: a database in the project's home)"
-        ) from error
+        )
+        raise CaptioningError(f"MLflow at {tracking_uri} cannot be used: {_told(error)}\n{advice}") from error
+
+
+def _told(error: Exception) -> str:
+    """Without the SQL."""
+    return str(error).partition("\n")[0]
 
 
 @contextmanager
@@ -62,9 +70,11 @@ def tracked_run(name: str, params: Mapping[str, Any]) -> Iterator[str]:
             yield run_id
         status = "FINISHED"
         client.set_terminated(run_id, status)
-    except MlflowException as error:
+    except (MlflowException, SQLAlchemyError) as error:
+        if getattr(error, "error_code", FAULTS[0]) not in FAULTS:  # ours
+            raise
         raise CaptioningError(
-            f"MLflow at {mlflow.get_tracking_uri()} failed: {error.message}\n"
+            f"MLflow at {mlflow.get_tracking_uri()} failed: {_told(error)}\n"
             f"{find_remedy(error) or 'Look after it'}, and run again: finished stages are reused"
         ) from error
     except KeyboardInterrupt:
@@ -79,8 +89,8 @@ def _end(run_id: str, status: str) -> None:
     """Ends the run when MLflow lets us: what went wrong before it is what people shall hear of."""
     try:
         MlflowClient().set_terminated(run_id, status)
-    except MlflowException as error:
-        log.warning("MLflow could not be told that its run %s ended: %s", run_id, error.message)
+    except (MlflowException, SQLAlchemyError) as error:
+        log.warning("MLflow could not be told that its run %s ended: %s", run_id, _told(error))
 
 
 @contextmanager
