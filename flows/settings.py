@@ -115,7 +115,7 @@ def prepare_environment(debug: bool) -> None:
         # Our own loggers go to the run's page in Prefect; the command line prints them itself.
         "PREFECT_LOGGING_EXTRA_LOGGERS": "components,flows,data_contracts",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
-        "MLFLOW_LOGGING_LEVEL": "INFO" if debug else "WARNING",
+        "MLFLOW_LOGGING_LEVEL": "INFO" if debug else "CRITICAL",  # it prints tracebacks of what it raises
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO" if debug else "CRITICAL",
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # a dead server is told of after seconds, not after minutes

@@ -137,7 +137,7 @@ def _append(remote: RemoteFile, url: str, part: Path, name: str, report: Report 
 def _verified(part: Path, url: str, version: Version, sha256: str) -> str:
     """The SHA-256 of the complete `part`, which is discarded when it is not what was promised."""
     with part.open("rb") as file:
-        if re.match(rb"\s*<(!doctype\s+)?html", file.read(1000), re.IGNORECASE):
+        if re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype\s+)?html", file.read(1000), re.IGNORECASE):
             _discard(part)
             raise CaptioningError(f"cannot download {url}: a web page came instead of it: a login, or a proxy. {HINT}")
     found = _digest(part, "sha256")

@@ -109,15 +109,10 @@ def test_a_home_and_a_folder_that_can_only_be_read_are_named(disk: "Disk", home:
 def test_a_home_that_runs_full_again_and_again_ends_as_an_undisturbed_one(
     long_form: None, calm: "Home", disk: "Disk", home: "Home", train_command: tuple[str, ...]
 ) -> None:
-    there, failed = replace(home, path=disk.path), 0
-    for megabytes in (3, 9, 12, 20, 35, 60, 80):
+    there = replace(home, path=disk.path)
+    for megabytes in (3, 5, 20, 60):  # Prefect's database, MLflow's, what training leaves, the registered model
         disk.remount(f"size={megabytes}m")
-        done = there.run(*train_command)
-        if done.code == 0:
-            break
-        done.has_said("Make room")
-        failed += 1
-    assert failed >= 4
+        there.run(*train_command).has_said("Make room")
     disk.remount("size=500m")
     there.train()
     assert there.stages() == calm.stages()
