@@ -71,10 +71,11 @@ def wait_for_server(server: subprocess.Popen[bytes] | None = None) -> None:
                 return
         except httpx.HTTPError:
             time.sleep(0.2)
-    raise CaptioningError(
+    told = (
         f"the Prefect server at {address} does not answer. One that a run starts for itself "
-        f"writes logs/{LOG}; any other: start it (`captioning up`), or unset PREFECT_API_URL\n{advise(log=LOG)}"
+        f"writes logs/{LOG}; any other: start it (`captioning up`), or unset PREFECT_API_URL"
     )
+    raise CaptioningError(f"{told}\n{advise(log=LOG)}".rstrip())
 
 
 def limit_gpu() -> None:
