@@ -9,7 +9,15 @@ import typer
 from components.errors import CaptioningError, ConfigurationError
 from components.redaction import redacted
 from flows import operations, show
-from flows.invocation import CHEAP, load_profile, prefect, read_changes, read_tables
+from flows.invocation import (
+    CHEAP,
+    RunInterruptedError,
+    end_at_sigterm,
+    load_profile,
+    prefect,
+    read_changes,
+    read_tables,
+)
 from flows.operations import CHAMPION, JsonOption, ModelOption
 
 BROKEN = 3
@@ -49,12 +57,12 @@ def prepare(debug: DebugOption = False) -> None:
 
     try:
         settings().logs.mkdir(parents=True, exist_ok=True)
+        prepare_environment(debug)
+        configure_logging(debug, settings().logs / "libraries.log")
     except OSError as error:
         raise ConfigurationError(
             f"cannot write to {settings().home}: {error.strerror}. Set CAPTIONING_HOME to a folder of yours"
         ) from error
-    prepare_environment(debug)
-    configure_logging(debug, settings().logs / "libraries.log")
 
 
 @app.command()
@@ -225,13 +233,22 @@ app.add_typer(operations.app)
 def main() -> None:
     """Runs the command. Errors that we raise on purpose are shown without a traceback, unless `--debug`."""
     debug = "--debug" in sys.argv[1:]
+    end_at_sigterm()
     try:
         app()
+    except SystemExit as ended:
+        if ended.code != 130:
+            raise
+        told = RunInterruptedError(ended)  # Typer's answer to Ctrl-C is silence
+        _fail(told, str(told), told.exit_code, debug)
     except CaptioningError as error:
         _fail(error, str(error), error.exit_code, debug)
     except Exception as error:  # noqa: BLE001 - the last line of defence: a message instead of a traceback
+        from flows.advice import advise
+
         code = getattr(error, "exit_code", None)  # a contract's violation, whose module is not imported yet
-        message = str(error) if code else f"{type(error).__name__}: {error}\n(--debug shows where)"
+        advice = advise(error) or "(--debug shows where)"
+        message = str(error) if code else f"{type(error).__name__}: {error}\n{advice}"
         _fail(error, message, code or 1, debug)
 
 

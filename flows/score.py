@@ -8,7 +8,7 @@ from typing import Literal
 import pandas as pd
 from pydantic import PositiveInt
 
-from components.artifacts import Artifact, Stage
+from components.artifacts import Artifact, Stage, take_turn
 from components.config import Address, Section
 from components.decoder.caption import Search
 from components.registry import models, tracking
@@ -60,9 +60,16 @@ class ScoringResult:
 def score_images(request: ScoringRequest) -> ScoringResult:
     """One row an image in the data set `out`; an image that cannot be read is a quarantined row.
 
-    What the data set has already of the same model, search and content is not scored again.
+    What the data set has already of the same model, search and content is not scored again: runs of this home that
+    write to the same data set take turns.
     """
     dataset.prepare_folder(request.out)
+    turn = f"predictions-{hashlib.sha256(str(request.out.resolve()).encode()).hexdigest()[:16]}.lock"
+    with take_turn(settings().home / "locks" / turn, f"scores into {request.out}"):
+        return _score(request)
+
+
+def _score(request: ScoringRequest) -> ScoringResult:
     tracking.connect(settings().mlflow, settings().model_files)
     model = models.describe(request.model)
     scorer = Scorer(model.uri, model.digest, Search.of_width(request.beam))

@@ -10,7 +10,7 @@ import prefect
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
-from components.artifacts import Artifact, Stage, folder_bytes, run_stage
+from components.artifacts import Artifact, Stage, folder_bytes, run_stage, take_turn
 from components.dataset import captions as caption_table
 from components.dataset import sources
 from components.dataset.scenes import draw_dataset
@@ -233,4 +233,5 @@ def register_model(package: Artifact, evaluation: Artifact, profile: Profile, ru
         "intervals": {name: list(ends) for name, ends in summary.intervals.items()},
     }
     gallery = evaluation.path / GALLERY_FILE
-    return register(package.path, package.digest, profile.registry.model_name, run_id, metadata, card, gallery)
+    with take_turn(settings().home / "locks" / "register.lock", "registers a model"):
+        return register(package.path, package.digest, profile.registry.model_name, run_id, metadata, card, gallery)
