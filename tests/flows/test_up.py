@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -124,9 +125,9 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
     command = [sys.executable, "-m", "flows.cli", "up"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, start_new_session=True)
     assert process.stdout
-    told = b"".join(iter(process.stdout.readline, b"Ready. Ctrl-C ends it.\n")).decode()
-    addresses = dict(text.split(maxsplit=1) for text in told.splitlines())
-    assert addresses["logs"] == str(home / "logs")
+    told = takewhile(lambda text: text != b"Ready. Ctrl-C ends it.\n", process.stdout)  # which ends if `up` does
+    addresses = dict(text.decode().strip().split(maxsplit=1) for text in told)
+    assert addresses.get("logs") == str(home / "logs"), "`captioning up` ended at its start"
     with process:
         yield Line(process, environment, home, addresses["prefect"], addresses["mlflow"])
         process.kill()
