@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +76,11 @@ class Line:
         """What runs that failed have left."""
         return self.ask("artifacts", artifacts={"key": {"any_": ["failure"]}})
 
-    def schedule(self, every: timedelta) -> None:
-        """Lets `score-nightly` run so often instead, for the first time in some seconds."""
+    def schedule(self, **times: Any) -> None:
+        """Lets `score-nightly` run at these times instead."""
         found = self.deployment("score-nightly")
         address = f"{self.prefect}/api/deployments/{found['id']}/schedules"
-        first = datetime.now(UTC) + timedelta(seconds=5)
-        body = {"schedule": {"interval": every.total_seconds(), "anchor_date": first.isoformat()}}
+        body = {"schedule": {**times, "timezone": "UTC"}}
         httpx.patch(f"{address}/{found['schedules'][0]['id']}", json=body, timeout=30).raise_for_status()
 
     def predictions(self) -> pd.DataFrame:
@@ -97,6 +97,10 @@ def _command(process: psutil.Process) -> str:
         return " ".join(process.cmdline())
     except psutil.Error:
         return ""
+
+
+def soon() -> str:
+    return (datetime.now(UTC) + timedelta(seconds=5)).isoformat()
 
 
 def until(told: str, happened: Callable[[], Any], seconds: float = 240) -> Any:
@@ -121,9 +125,9 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
     command = [sys.executable, "-m", "flows.cli", "up"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, start_new_session=True)
     assert process.stdout
-    told = b"".join(iter(process.stdout.readline, b"Ready. Ctrl-C ends it.\n")).decode()
-    addresses = dict(text.split(maxsplit=1) for text in told.splitlines())
-    assert addresses["logs"] == str(home / "logs")
+    told = takewhile(lambda text: text != b"Ready. Ctrl-C ends it.\n", process.stdout)  # which ends if `up` does
+    addresses = dict(text.decode().strip().split(maxsplit=1) for text in told)
+    assert addresses.get("logs") == str(home / "logs"), "`captioning up` ended at its start"
     with process:
         yield Line(process, environment, home, addresses["prefect"], addresses["mlflow"])
         process.kill()
@@ -206,11 +210,12 @@ def test_a_schedule_fires_by_itself_and_scores_the_inbox(line: Line, photograph:
     for number in range(4):
         (line.home / "inbox" / f"{number}.jpg").write_bytes(photograph(number))
     (line.home / "inbox" / "ümlaut.png").write_bytes(BROKEN)
-    line.schedule(timedelta(days=1))
+    line.schedule(interval=30, anchor_date=soon())
     until("five rows", lambda: len(line.predictions()) == 5)
+    line.schedule(cron="0 3 * * *")
     rows = line.predictions()
     assert sorted(rows["status"]) == ["ok"] * 4 + ["quarantined"]
-    (run,) = (run for run in line.runs() if run["auto_scheduled"])
+    run = next(run for run in line.runs() if run["auto_scheduled"])
     until("the run to complete", lambda: line.state(run) == "COMPLETED", 60)
     search = {"experiment_ids": ["1"], "filter": "attributes.run_name LIKE 'score %'"}
     runs = httpx.post(f"{line.mlflow}/api/2.0/mlflow/runs/search", json=search, timeout=30).json()["runs"]
@@ -224,7 +229,7 @@ def test_a_worker_that_is_killed_in_the_middle_of_its_work_is_started_again(line
     Image.fromarray(pixels).save(file, "JPEG", quality=95)
     for number in range(1500):  # no two have the same content
         (line.home / "inbox" / f"large {number}.jpg").write_bytes(file.getvalue() + str(number).encode())
-    line.schedule(timedelta(minutes=1))
+    line.schedule(interval=60, anchor_date=soon())
     until("the first part of the work", lambda: any((line.home / "partial").glob("scoring-*/part-*")))
     killed = line.processes("prefect worker start")
     for process in [*killed, *(child for one in killed for child in one.children(recursive=True))]:
@@ -247,13 +252,16 @@ def test_a_run_whose_process_is_killed_leaves_a_note_too(line: Line) -> None:
 
 def test_what_a_killed_worker_left_is_finished_by_the_next_run_and_nothing_is_lost_or_twice(line: Line) -> None:
     until("all rows", lambda: len(line.predictions()) == 1505)
-    line.schedule(timedelta(days=1))
+    line.schedule(cron="0 3 * * *")
     rows = line.predictions()
     assert not rows["uri"].duplicated().any()
     assert rows["status"].value_counts().to_dict() == {"ok": 1504, "quarantined": 1}
-    _, killed, *others = [run for run in line.runs() if run["auto_scheduled"]]
-    until("the killed run to be called crashed", lambda: line.state(killed) == "CRASHED")
-    until("the others to complete", lambda: all(line.state(run) == "COMPLETED" for run in others))
+
+    def ended() -> bool:
+        states = [run["state_type"] for run in line.runs() if run["auto_scheduled"]]
+        return states.count("CRASHED") == 1 and set(states) == {"CRASHED", "COMPLETED"}
+
+    until("the killed run to be called crashed, and the others to complete", ended)
 
 
 def test_ctrl_c_ends_everything(line: Line) -> None:
