@@ -6,6 +6,18 @@ from collections.abc import Iterator
 
 from components.redaction import redacted
 
+LONGEST = 4000
+"""Characters of a message; names and values in it come from files, and may be of any length."""
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What would write over the terminal, turn its text around, or cannot be encoded."""
+
+
+def readable(text: str) -> str:
+    """The text, fit to be shown: shortened in its middle, control characters escaped."""
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
 
 class CaptioningError(Exception):
     """Something the user can act on; shown without a traceback. The command line exits with `exit_code`."""
@@ -13,7 +25,7 @@ class CaptioningError(Exception):
     exit_code = 1
 
     def __str__(self) -> str:
-        return redacted(super().__str__())
+        return readable(redacted(super().__str__()))
 
 
 class ConfigurationError(CaptioningError):

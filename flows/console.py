@@ -1,5 +1,6 @@
 """Standard output and standard error: results on the one, log lines on the other."""
 
+import io
 import json
 import logging
 import os
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+
+from components.errors import readable
 
 if TYPE_CHECKING:
     from components.profile import Profile
@@ -22,7 +25,8 @@ class _StandardError(logging.Handler):
     """Writes to what `sys.stderr` is at that moment, so that lines appear above a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(self.format(record) + "\n")
+        line = self.format(record)
+        sys.stderr.write((line if record.exc_info else readable(line)) + "\n")
 
 
 def configure_logging(debug: bool, libraries: Path) -> None:
@@ -31,6 +35,8 @@ def configure_logging(debug: bool, libraries: Path) -> None:
     TensorFlow's C++ code announces itself on file descriptor 2 and has no setting to stop it. With `debug` everything
     stays on standard error.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not be text
     if not debug:
         sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
         with libraries.open("ab") as file:
