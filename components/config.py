@@ -1,20 +1,11 @@
-"""A profile: everything that decides what a run produces, validated once and frozen. See `components.profile`."""
+"""The sections of a profile (see `components.profile`): what decides what a run produces, validated once and frozen."""
 
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PositiveFloat, PositiveInt, model_validator
 
 from components.redaction import redacted
-from data_contracts.limits import Limits
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -37,7 +28,6 @@ class ScenesConfig(Section):
     images: dict[str, PositiveInt]
     """Scenes to draw, by split."""
     seed: Seed = 0
-    size: PositiveInt = 224
 
 
 class SourceConfig(Section):
@@ -99,17 +89,13 @@ class DatasetConfig(Section):
     @property
     def addresses(self) -> frozenset[str]:
         """The addresses of all files: archives of photographs, captions, and the split file."""
-        used = [address for source in self.sources.values() for address in (source.images, source.captions)]
-        return frozenset(used + ([self.split_file] if self.split_file else []))
+        used = {address for source in self.sources.values() for address in (source.images, source.captions)}
+        return frozenset(used | {self.split_file} - {""})
 
     @model_validator(mode="after")
-    def _digests_are_of_sources(self) -> "DatasetConfig":
+    def _fits_together(self) -> "DatasetConfig":
         if unknown := set(self.sha256) - self.addresses:
             raise ValueError(f"sha256 names {', '.join(sorted(unknown))}, which no source uses")
-        return self
-
-    @model_validator(mode="after")
-    def _splits_exist(self) -> "DatasetConfig":
         if self.train_split == self.validation_split:
             raise ValueError(f"train_split and validation_split are both {self.train_split}; they must differ")
         if self.split_file:
@@ -150,8 +136,6 @@ class EncoderConfig(Section):
     """Images encoded at a time; by default 32 on a CPU, 256 on a GPU."""
     shard_size: PositiveInt = 1024
     """Images a shard: what a killed extraction loses at most."""
-    threads: PositiveInt | None = None
-    """Decoding threads; by default one a core."""
 
 
 class RuntimeConfig(Section):
@@ -269,28 +253,3 @@ class RegistryConfig(Section):
     """Whether the model contains its encoders; without them it captions embeddings only."""
     licence: str = "Not stated: that of the training captions, photographs and encoder weights applies."
     """Of the model, for its card."""
-
-
-class Profile(Section):
-    """One run's whole configuration."""
-
-    name: str
-    recipe: Literal["strong", "notebook"] = "strong"
-    """Where `decoder` and `training` take what they leave unsaid from: `components/strong.toml`, or the notebook."""
-    dataset: DatasetConfig
-    vocabulary: VocabularyConfig = VocabularyConfig()
-    encoder: EncoderConfig
-    further_encoders: dict[str, EncoderConfig] = {}
-    """By any name: encoders whose embeddings are put behind those of `encoder`, image by image."""
-    decoder: DecoderConfig = DecoderConfig()
-    training: TrainingConfig = TrainingConfig()
-    evaluation: EvaluationConfig = EvaluationConfig()
-    registry: RegistryConfig = RegistryConfig()
-    runtime: RuntimeConfig = RuntimeConfig()
-    limits: Limits = Limits()
-    """Thresholds of the data contracts."""
-
-    @property
-    def encoders(self) -> tuple[EncoderConfig, ...]:
-        """All encoders, in the order of their numbers in an embedding."""
-        return (self.encoder, *(self.further_encoders[name] for name in sorted(self.further_encoders)))

@@ -1,4 +1,4 @@
-"""Reading a profile: a TOML file, with values replaced by the environment and then by `--set section.key=value`.
+"""A profile: a TOML file, with values replaced by the environment and then by `--set section.key=value`.
 
 Every mistake is named, with the nearest key that is known.
 """
@@ -7,17 +7,54 @@ import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from textwrap import indent
+from typing import Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
-from components.config import Profile, Section
+from components.config import (
+    DatasetConfig,
+    DecoderConfig,
+    EncoderConfig,
+    EvaluationConfig,
+    RegistryConfig,
+    RuntimeConfig,
+    Section,
+    TrainingConfig,
+    VocabularyConfig,
+)
 from components.errors import ConfigurationError
+from data_contracts.limits import Limits
 
 Part = TypeVar("Part", bound=Section)
 
 STRONG = Path(__file__).with_name("strong.toml")
 """The recipe that is not the defaults of `components.config`."""
+
+
+class Profile(Section):
+    """One run's whole configuration."""
+
+    name: str
+    recipe: Literal["strong", "notebook"] = "strong"
+    """Where `decoder` and `training` take what they leave unsaid from: `components/strong.toml`, or the notebook."""
+    dataset: DatasetConfig
+    vocabulary: VocabularyConfig = VocabularyConfig()
+    encoder: EncoderConfig
+    further_encoders: dict[str, EncoderConfig] = Field({})
+    """By any name: encoders whose embeddings are put behind those of `encoder`, image by image."""
+    decoder: DecoderConfig = DecoderConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    registry: RegistryConfig = RegistryConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+    limits: Limits = Limits()
+    """Thresholds of the data contracts."""
+
+    @property
+    def encoders(self) -> tuple[EncoderConfig, ...]:
+        """All encoders, in the order of their numbers in an embedding."""
+        return (self.encoder, *(self.further_encoders[name] for name in sorted(self.further_encoders)))
 
 
 def load_profile(path: Path, overrides: Mapping[str, str]) -> Profile:
@@ -37,27 +74,18 @@ def load_profile(path: Path, overrides: Mapping[str, str]) -> Profile:
     if data.get("recipe", "strong") == "strong":
         data = _merged(tomllib.loads(STRONG.read_text(encoding="utf-8")), data)
     try:
-        return Profile.model_validate(data)
-    except ValidationError as error:
-        lines = [_explain(entry["loc"], entry["type"], entry["msg"]) for entry in error.errors()]
+        return read_section(Profile, data)
+    except ConfigurationError as error:
         told = f"profile {path}{', and what was set' if overrides else ''}"
-        raise ConfigurationError(f"{told}:\n" + "\n".join(f"  {line}" for line in lines)) from error
+        raise ConfigurationError(f"{told}:\n{indent(str(error), '  ')}") from error
 
 
-def read_section(section: type[Part], values: Mapping[str, str]) -> Part:
-    """A section by itself, with these values (key → value as text).
-
-    Raises `ConfigurationError` naming every key that is unknown or has a bad value.
-    """
+def read_section(section: type[Part], values: Mapping[str, Any]) -> Part:
+    """A section with these values, which may be text. Raises `ConfigurationError` as `load_profile` does."""
     try:
         return section.model_validate(values)
     except ValidationError as error:
-        known = ", ".join(section.model_fields)
-        lines = [
-            f"{'.'.join(map(str, entry['loc']))}: "
-            + (f"unknown key; known are {known}" if entry["type"] == "extra_forbidden" else entry["msg"])
-            for entry in error.errors()
-        ]
+        lines = [_explain(section, entry["loc"], entry["type"], entry["msg"]) for entry in error.errors()]
         raise ConfigurationError("\n".join(lines)) from error
 
 
@@ -86,27 +114,27 @@ def _typed(key: str, text: str) -> Any:
         raise ConfigurationError(f"cannot set {key}: {text!r} is not valid TOML: {error}") from error
 
 
-def _explain(location: tuple[int | str, ...], kind: str, message: str) -> str:
+def _explain(root: type[Section], location: tuple[int | str, ...], kind: str, message: str) -> str:
     where = ".".join(map(str, location))
     if kind != "extra_forbidden":
         return f"{where or 'profile'}: {message.removeprefix('Value error, ')}"
-    known = _keys_at(location[:-1])
-    near = get_close_matches(str(location[-1]), known, n=1) or _sections_with(str(location[-1]))
+    *sections, key = map(str, location)
+    known = _keys_at(root, sections)
+    near = get_close_matches(key, known, n=1) or _sections_with(root, key)
     return f"{where}: unknown key; " + (f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}")
 
 
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    section: type[BaseModel] = Profile
+def _keys_at(section: type[BaseModel], location: list[str]) -> list[str]:
     for part in location:
         # A source's own name, between `sources` and its keys, is no section.
-        field = section.model_fields.get(str(part))
+        field = section.model_fields.get(part)
         section = (field and _section_in(field.annotation)) or section
     return list(section.model_fields)
 
 
-def _sections_with(key: str) -> list[str]:
+def _sections_with(root: type[Section], key: str) -> list[str]:
     """Where a key is known that was looked for in another section."""
-    sections = {name: _section_in(field.annotation) for name, field in Profile.model_fields.items()}
+    sections = {name: _section_in(field.annotation) for name, field in root.model_fields.items()}
     return [f"{name}.{key}" for name, section in sections.items() if section and key in section.model_fields]
 
 

@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from datetime import timedelta
 from typing import TypeVar
 
@@ -16,7 +16,12 @@ INTERVAL = 15.0
 
 def track(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
     """The items, one by one, with their progress on standard error."""
-    return _bar(items, total, label) if sys.stderr.isatty() else _lines(items, total, label)
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import track as rich_track
+
+        return iter(rich_track(items, label, total, console=Console(stderr=True), transient=True))
+    return _tell(items, lambda _: 1, lambda done, rate: f"{label}: {done} of {total}, {rate:.0f} a second")
 
 
 def track_bytes(chunks: Iterable[bytes], done: int, total: int | None, label: str) -> Generator[bytes]:
@@ -24,25 +29,26 @@ def track_bytes(chunks: Iterable[bytes], done: int, total: int | None, label: st
 
     `done`: bytes that came before; `total`: with those, if known.
     """
-    show = _byte_bar if sys.stderr.isatty() else _byte_lines
-    return show(chunks, done, total, label)
+
+    def words(come: int, rate: float) -> str:
+        left = f", {timedelta(seconds=round((total - done - come) / rate))} left" if total else ""
+        of = f" of {total / 1e6:.1f}" if total else ""
+        return f"{label}: {(done + come) / 1e6:.1f}{of} MB, {rate / 1e6:.1f} MB/s{left}"
+
+    return _byte_bar(chunks, done, total, label) if sys.stderr.isatty() else _tell(chunks, len, words)
 
 
-def _bar(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
-    from rich.console import Console
-    from rich.progress import track as rich_track
-
-    return iter(rich_track(items, label, total, console=Console(stderr=True), transient=True))
-
-
-def _lines(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
+def _tell(items: Iterable[Item], size: Callable[[Item], int], words: Callable[[int, float], str]) -> Generator[Item]:
+    """The items; now and then what is done, and how much of it a second, is logged in `words`."""
     started = told = time.monotonic()
-    for done, item in enumerate(items):
+    done = 0
+    for item in items:
+        yield item
+        done += size(item)
         now = time.monotonic()
         if now - told >= INTERVAL:
-            log.info("%s: %d of %d, %.0f a second", label, done, total, done / (now - started))
+            log.info("%s", words(done, max(done, 1) / (now - started)))
             told = now
-        yield item
 
 
 def _byte_bar(chunks: Iterable[bytes], done: int, total: int | None, label: str) -> Generator[bytes]:
@@ -58,18 +64,3 @@ def _byte_bar(chunks: Iterable[bytes], done: int, total: int | None, label: str)
         for chunk in chunks:
             yield chunk
             bar.advance(task, len(chunk))
-
-
-def _byte_lines(chunks: Iterable[bytes], done: int, total: int | None, label: str) -> Generator[bytes]:
-    started = told = time.monotonic()
-    before = done
-    for chunk in chunks:
-        yield chunk
-        done += len(chunk)
-        now = time.monotonic()
-        if now - told >= INTERVAL:
-            rate = max(1.0, (done - before) / (now - started))
-            left = f", {timedelta(seconds=round((total - done) / rate))} left" if total else ""
-            of = f" of {total / 1e6:.1f}" if total else ""
-            log.info("%s: %.1f%s MB, %.1f MB/s%s", label, done / 1e6, of, rate / 1e6, left)
-            told = now

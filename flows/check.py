@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.artifacts import Artifact
-from components.config import Profile
 from components.encoder.registry import find_encoders
+from components.profile import Profile
 from components.registry import tracking
 from data_contracts.report import ContractReport, ContractViolation, to_html
 from flows import checks, tasks

@@ -8,11 +8,11 @@ import pandas as pd
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from components.artifacts import Artifact, Stage
-from components.config import Profile
 from components.dataset import captions as caption_table
 from components.encoder.photographs import PHOTOGRAPHS_FILE
 from components.encoder.registry import describe_encoder
 from components.encoder.store import EmbeddingStore, joined_fingerprint
+from components.profile import Profile
 from components.registry import tracking
 from components.vocabulary.vocabulary import Vocabulary
 from data_contracts.limits import Limits

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from components.config import Profile
+    from components.profile import Profile
 
 log = logging.getLogger(__name__)
 

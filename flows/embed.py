@@ -10,7 +10,7 @@ import pandas as pd
 from prefect import flow, unmapped
 
 from components.artifacts import Artifact, Stage
-from components.config import EncoderConfig, Profile, RuntimeConfig
+from components.config import EncoderConfig, RuntimeConfig
 from components.dataset.captions import read_caption_table
 from components.encoder import extract
 from components.encoder.extract import Shard
@@ -20,6 +20,7 @@ from components.encoder.registry import describe_encoder
 from components.encoder.store import EmbeddingStore, join_stores, write_store
 from components.encoder.streaming import in_batches
 from components.errors import ConfigurationError
+from components.profile import Profile
 from components.registry.models import RegisteredModel, load_captioner
 from components.scoring.embed import fill_pools
 from flows.settings import settings
@@ -94,7 +95,7 @@ def embed_for_model(
 @task(tags=["gpu"])
 def embed_shards(shards: Sequence[Shard], archives: dict[str, Path], config: EncoderConfig, pool: EmbeddingPool) -> int:
     """Some shards' embeddings, into the pool."""
-    return extract.embed_shards(shards, archives, extract.load_engine(config), pool, config.threads)
+    return extract.embed_shards(shards, archives, extract.load_engine(config), pool)
 
 
 def _embed_on_ray(

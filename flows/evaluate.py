@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.artifacts import Artifact
-from components.config import Profile
 from components.errors import ConfigurationError
 from components.evaluation.comparison import Difference, read_comparison
 from components.evaluation.summary import GALLERY_FILE, Summary
+from components.profile import Profile
 from components.registry import tracking
 from components.registry.models import RegisteredModel, describe
 from components.registry.promotion import record_evaluation

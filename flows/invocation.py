@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from components.errors import CaptioningError, ConfigurationError
 
 if TYPE_CHECKING:
-    from components.config import Profile
+    from components.profile import Profile
 
 PROFILES = Path(__file__).parent / "profiles"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from prefect.artifacts import create_link_artifact, create_table_artifact
 
 from components.artifacts import Artifact, Stage
-from components.config import EvaluationConfig, Profile
+from components.config import EvaluationConfig
 from components.dataset import captions as caption_table
 from components.dataset.archive import open_archive
 from components.encoder.pixels import MAX_BYTES
@@ -17,6 +17,7 @@ from components.encoder.store import EmbeddingStore
 from components.errors import BadImageError
 from components.evaluation.comparison import COMPARISON_FILE, compare, read_comparison, write_comparison
 from components.evaluation.summary import GALLERY_FILE, Summary
+from components.profile import Profile
 from components.registry import models, tracking
 from components.registry.captioner import CAPTIONER_FOLDER, Captioner
 from components.scoring import inputs

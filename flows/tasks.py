@@ -11,7 +11,6 @@ from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
 from components.artifacts import Artifact, Stage, folder_bytes, run_stage
-from components.config import Profile
 from components.dataset import captions as caption_table
 from components.dataset import sources
 from components.encoder.photographs import PHOTOGRAPHS_FILE, read_photographs
@@ -19,6 +18,7 @@ from components.encoder.registry import load_network
 from components.encoder.store import EmbeddingStore
 from components.errors import ConfigurationError
 from components.evaluation.summary import GALLERY_FILE, Summary
+from components.profile import Profile
 from components.redaction import redacted
 from components.registry import models
 from components.registry.captioner import CAPTIONER_FOLDER
@@ -65,11 +65,9 @@ def fetch_dataset(profile: Profile) -> Artifact:
         if config.scenes:
             from components.dataset.scenes import draw_dataset
 
-            draw_dataset(folder, config.scenes.images, config.scenes.seed, config.scenes.size)
-        (folder / "sources.json").write_text(
-            json.dumps([(redacted(address), found) for address, found in fingerprints.items()], indent=1),
-            encoding="utf-8",
-        )
+            draw_dataset(folder, config.scenes.images, config.scenes.seed)
+        kept = [(redacted(address), found) for address, found in fingerprints.items()]
+        (folder / "sources.json").write_text(json.dumps(kept, indent=1), encoding="utf-8")
         return len(config.sources)
 
     drawing = ["scenes", "scene_captions", "scene_shapes"] if config.scenes else []

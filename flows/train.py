@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.artifacts import Artifact, folder_bytes
-from components.config import Profile
 from components.encoder.registry import find_encoders
 from components.evaluation.summary import GALLERY_FILE, Summary
+from components.profile import Profile
 from components.registry import tracking
 from components.registry.models import RegisteredModel
 from components.registry.promotion import record_evaluation

@@ -4,12 +4,12 @@ import lzma
 import struct
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from stat import S_ISREG
-from types import TracebackType
-from typing import IO, Any, Protocol, Self
+from typing import IO, Any, Self
 
 from components.dataset.remote import client_errors
 from components.errors import BadImageError, ConfigurationError
@@ -25,29 +25,29 @@ DAMAGED = (
 """What `zipfile` raises on archives and members that are damaged; there is no common base."""
 
 
-class ImageArchive(Protocol):
+class ImageArchive(ABC):
     """A set of named files. Reading is safe from several threads."""
 
+    @abstractmethod
     def listing(self) -> list[tuple[str, int, int]]:
         """(name, bytes, change mark) of every file, sorted by name."""
-        ...
 
+    @abstractmethod
     def mark(self, name: str) -> tuple[int, int]:
         """(bytes, change mark) of one file; (-1, -1) when it is not there."""
-        ...
 
+    @abstractmethod
     def read(self, name: str, limit: int | None = None) -> bytes:
         """The content of one file. Raises `BadImageError` when it cannot be read, or has more than `limit` bytes."""
-        ...
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None:  # noqa: B027 - most have nothing to close
+        pass
 
 
-class ZipArchive:
+class ZipArchive(ImageArchive):
     """A zip file. The change mark is the member's CRC-32."""
 
     def __init__(self, path: Path | IO[bytes]) -> None:
@@ -75,14 +75,11 @@ class ZipArchive:
         except DAMAGED as error:
             raise BadImageError(f"cannot be read from its zip file: {error}") from error
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self._zip.close()
 
 
-class FolderArchive:
+class FolderArchive(ImageArchive):
     """A folder and what is below it. The change mark is the modification time in nanoseconds."""
 
     def __init__(self, path: Path) -> None:
@@ -116,14 +113,8 @@ class FolderArchive:
         except (OSError, ValueError) as error:  # ValueError: a name with a null byte
             raise BadImageError(f"cannot be read: {error}") from error
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
-class UrlArchive:
+class UrlArchive(ImageArchive):
     """What lies below an address of fsspec (s3://, gs://, …). The change mark is of the ETag or the date."""
 
     def __init__(self, url: str) -> None:
@@ -162,12 +153,6 @@ class UrlArchive:
         except self._failures as error:
             raise BadImageError(f"cannot be read: {error or type(error).__name__}") from error
         return content
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}" if name else self._root

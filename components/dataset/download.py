@@ -9,8 +9,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import asdict
 from glob import escape
 from pathlib import Path
@@ -68,19 +68,14 @@ def recorded_sha256(path: Path) -> str:
     return record.read_text(encoding="utf-8").split()[0] if record.exists() else ""
 
 
-@contextmanager
-def _turn(path: Path) -> Iterator[None]:
+def _turn(path: Path) -> AbstractContextManager[object]:
     """Waits while another process downloads the same file."""
     lock = FileLock(path.with_name(f"{path.name}.lock"))
     try:
-        lock.acquire(timeout=0)
+        return lock.acquire(timeout=0)
     except Timeout:
         log.info("waiting for another process, which downloads %s", path)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return lock.acquire()
 
 
 def _fetch(url: str, part: Path, name: str, report: Report | None, timeout: float) -> Version:

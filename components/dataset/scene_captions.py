@@ -1,15 +1,13 @@
 """What the demo's scenes show, and the sentences that tell it: a small world and a small grammar."""
 
-from dataclasses import dataclass
 from random import Random
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 Place = Literal["sky", "ground", "water"]
 Size = Literal["small", "big"]
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """A kind of object: where it belongs, what it does there, and the colours it comes in."""
 
     place: Place
@@ -17,8 +15,7 @@ class Kind:
     colours: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """A background: its name, the preposition before it, and the kinds of object that may be in it."""
 
     noun: str
@@ -52,8 +49,7 @@ SETTINGS: Final = {
 }
 
 
-@dataclass(frozen=True)
-class Thing:
+class Thing(NamedTuple):
     """One object of a scene; `kind` is a key of `KINDS`."""
 
     kind: str
@@ -61,8 +57,7 @@ class Thing:
     size: Size
 
 
-@dataclass(frozen=True)
-class Scene:
+class Scene(NamedTuple):
     """One or two things in a setting (a key of `SETTINGS`).
 
     Of two, the first is above the second when it is in the sky, in front of it when it is on the ground and

@@ -35,14 +35,7 @@ def locate_sources(config: DatasetConfig, drawn: Path, downloads: Path) -> dict[
         return drawn / address if config.scenes else _local_path(_resolve(config.root, address), downloads)
 
     return {
-        name: Source(
-            place(source.images),
-            place(source.captions),
-            source.annotations,
-            source.format,
-            source.image_column,
-            source.caption_column,
-        )
+        name: Source(**source.model_dump() | {"images": place(source.images), "captions": place(source.captions)})
         for name, source in config.sources.items()
     }
 

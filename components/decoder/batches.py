@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,8 +17,7 @@ LENGTH_STEP = 2
 """Batches are as long as their longest caption, rounded up to this: few shapes to compile, little padding."""
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """Captions with their images: what the decoder sees, what it should say, and how much each word counts."""
 
     images: np.ndarray
@@ -76,8 +76,7 @@ class TrainingSet:
 
     def batch(self, captions: np.ndarray) -> Batch:
         """The batch of these captions, as long as its longest, every target counting the same."""
-        ids = self.ids[captions]
-        return Batch(self.image_rows[captions].astype(np.int32), *shifted(ids))
+        return Batch(self.image_rows[captions].astype(np.int32), *shifted(self.ids[captions]))
 
 
 def shifted(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -19,6 +19,12 @@ Place = Literal["image", "word", "output"]
 Drop = Callable[[Tensor, Place], Tensor]
 """Dropout at one of three places: of the embedding, the words' vectors, the LSTM's output."""
 
+
+def keep_all(values: Tensor, _: Place) -> Tensor:
+    """No dropout."""
+    return values
+
+
 FARTHEST = 6.0
 """Standard deviations from the mean at which the numbers of a standardised embedding are cut off."""
 
@@ -73,11 +79,7 @@ class Decoder(keras.Model):  # type: ignore[misc]
         return ops.transpose(by_step, (1, 0, 2))
 
     def outputs(
-        self,
-        embeddings: Tensor,
-        words: Tensor,
-        precision: Precision = "float32",
-        drop: Drop = lambda values, _: values,
+        self, embeddings: Tensor, words: Tensor, precision: Precision = "float32", drop: Drop = keep_all
     ) -> Tensor:
         """What the logits are made from, (steps × batch, width), of embeddings and word ids (steps, batch)."""
         hidden, cell, *image = self.first_state(embeddings, drop)
@@ -88,7 +90,7 @@ class Decoder(keras.Model):  # type: ignore[misc]
         states = lstm.unroll(gates, self.recurrent, (hidden, cell), precision)
         return self.logit_bottleneck(drop(ops.reshape(states, (-1, width)), "output"))
 
-    def first_state(self, embeddings: Tensor, drop: Drop = lambda values, _: values) -> State:
+    def first_state(self, embeddings: Tensor, drop: Drop = keep_all) -> State:
         """The state before START, from embeddings (batch, dimension)."""
         if self.standardise:
             embeddings = ops.clip((embeddings - self.mean) / self.deviation, -FARTHEST, FARTHEST)

@@ -2,8 +2,8 @@
 
 Written with `keras.ops`, so the same loops run eagerly, in a SavedModel and on JAX. PAD, UNK and START are never
 produced, a caption has at least one word, and the last of its at most `length` ids (a number of at least 2) is END
-whatever the decoder thinks. Of equally probable
-words the one with the lowest id is taken, of equally probable hypotheses the one that was ahead a word before.
+whatever the decoder thinks. Of equally probable words the one with the lowest id is taken, of equally probable
+hypotheses the one that was ahead a word before.
 """
 
 from collections.abc import Callable
@@ -110,16 +110,11 @@ def beam(decoder: Decoder, embeddings: Tensor, length: Tensor, width: Tensor) ->
         ids, scores = _write(follow(ids), last, now), _write(follow(scores), score, now)
         return now + 1, last, ids, scores, totals, *(ops.take(part, rows, axis=0) for part in state)
 
-    def unfinished(now: Tensor, last: Tensor, *_: Tensor) -> Tensor:
-        return ops.logical_and(now < length, ops.logical_not(ops.all(_over(last))))
-
-    _, _, ids, scores, totals, *_ = ops.while_loop(unfinished, step, (0, last, ids, scores, totals, *state))
+    start = (0, last, ids, scores, totals, *state)
+    _, _, ids, scores, totals, *_ = ops.while_loop(_unfinished(length), step, start)
     lengths = ops.cast(ops.sum(ops.not_equal(ids, PAD), axis=-1), "float32")
     _, ranks = ops.top_k(totals / lengths**LENGTH_PENALTY, width)
-    return (
-        ops.take_along_axis(ids, ranks[..., None], axis=1),
-        ops.take_along_axis(scores, ranks[..., None], axis=1),
-    )
+    return (ops.take_along_axis(ids, ranks[..., None], axis=1), ops.take_along_axis(scores, ranks[..., None], axis=1))
 
 
 def _generate(
@@ -141,11 +136,8 @@ def _generate(
         word, score = ops.where(over, PAD, word), ops.where(over, 0.0, score)
         return now + 1, word, _write(ids, word, now), _write(scores, score, now), *state
 
-    def unfinished(now: Tensor, last: Tensor, *_: Tensor) -> Tensor:
-        return ops.logical_and(now < length, ops.logical_not(ops.all(_over(last))))
-
     start = (0, last, ids, scores, *decoder.first_state(embeddings))
-    _, _, ids, scores, *_ = ops.while_loop(unfinished, step, start)
+    _, _, ids, scores, *_ = ops.while_loop(_unfinished(length), step, start)
     return ids, scores
 
 
@@ -170,6 +162,11 @@ def _allowed_logits(decoder: Decoder, length: Tensor) -> Callable[[Tensor, Tenso
         return ops.matmul(ops.concatenate([outputs, rows], axis=1), table)
 
     return logits
+
+
+def _unfinished(length: Tensor) -> Callable[..., Tensor]:
+    """Of a loop's step number and last words: whether it goes on."""
+    return lambda now, last, *_: ops.logical_and(now < length, ops.logical_not(ops.all(_over(last))))
 
 
 def _over(last: Tensor) -> Tensor:

@@ -9,18 +9,16 @@ from pathlib import Path
 import h5py
 import keras
 import numpy as np
-from keras import ops
 
 from components.artifacts import write_atomic
 from components.config import DecoderConfig, TrainingConfig
 from components.decoder.backend import Objective, Tensor, compile_step, resident
-from components.decoder.batches import TrainingSet
+from components.decoder.batches import Batch, TrainingSet
 from components.decoder.checkpoint import AVERAGE_EVERY, CHECKPOINT_FILE, State
-from components.decoder.cross_entropy import cross_entropy
 from components.decoder.history import History, best_of, describe, is_stuck, rank, write_history
 from components.decoder.model import Decoder, Place, build_decoder
 from components.decoder.phases import Phase, cross_entropy_phase, self_critical_phase
-from components.decoder.validation import Validator
+from components.decoder.validation import Validator, losses
 from components.encoder.registry import require_bfloat16
 from components.errors import CaptioningError
 from components.progress import track
@@ -116,7 +114,7 @@ class _Run:
         numbers = range(epoch * phase.steps, (epoch + 1) * phase.steps)
         for number in track(numbers, phase.steps, f"{phase.name}, epoch {epoch + 1}/{phase.epochs}, batches"):
             batch, told = phase.batch_at(number)
-            loss, accuracy = step(self.embeddings, batch.images, batch.words, batch.targets, batch.weights)
+            loss, accuracy = step(self.embeddings, *batch)
             if not math.isfinite(loss):
                 raise self._diverged(f"at step {number + 1} of {phase.name} the loss is {loss}")
             figures.append(told or {"loss": loss, "accuracy": accuracy})
@@ -154,10 +152,7 @@ class _Run:
 
 
 def objective(
-    decoder: Decoder,
-    dropout: keras.random.SeedGenerator,
-    config: TrainingConfig,
-    smoothing: float,
+    decoder: Decoder, dropout: keras.random.SeedGenerator, config: TrainingConfig, smoothing: float
 ) -> Objective:
     """From all embeddings and a batch's arrays (see `Batch`) to its loss, and to its plain loss and accuracy."""
     rates = {"image": config.image_dropout, "word": config.word_dropout, "output": config.output_dropout}
@@ -165,13 +160,8 @@ def objective(
     def drop(values: Tensor, place: Place) -> Tensor:
         return keras.random.dropout(values, rates[place], seed=dropout) if rates[place] else values
 
-    def loss_of(
-        embeddings: Tensor, images: Tensor, words: Tensor, targets: Tensor, weights: Tensor
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        outputs = decoder.outputs(ops.take(embeddings, images, axis=0), words, config.precision, drop)
-        targets, weights = ops.reshape(targets, (-1,)), ops.reshape(weights, (-1,))
-        table, bias = decoder.table, decoder.logit_bias
-        loss, *told = cross_entropy(outputs, table, bias, targets, weights, smoothing, config.precision)
+    def loss_of(embeddings: Tensor, *batch: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        loss, *told = losses(decoder, embeddings, Batch(*batch), smoothing, config.precision, drop)
         return loss, tuple(told)
 
     return loss_of

@@ -12,7 +12,8 @@ from components.decoder.batches import Batch, TrainingSet, shifted
 from components.decoder.cider import CiderD
 from components.decoder.cross_entropy import cross_entropy
 from components.decoder.guards import describe_captions
-from components.decoder.model import Decoder
+from components.decoder.lstm import Precision
+from components.decoder.model import Decoder, Drop, keep_all
 from components.vocabulary.vocabulary import Vocabulary
 from data_contracts.schema import END, PAD, START, UNK
 
@@ -45,7 +46,7 @@ class Validator:
             decoder.variables,
         )
         self._losses = compile_function(
-            lambda embeddings, *batch: losses(decoder, embeddings, *batch), decoder.variables
+            lambda embeddings, *batch: losses(decoder, embeddings, Batch(*batch))[1:], decoder.variables
         )
 
     def figures(self) -> dict[str, float]:
@@ -62,24 +63,28 @@ class Validator:
     def notebook_loss(self) -> float:
         """The validation loss as the notebook computed it: see `notebook_batches`."""
         batches = notebook_batches(self._set, len(self._vocabulary))
-        return float(np.mean([self._losses(self._embeddings, *_arrays(batch))[0] for batch in batches]))
+        return float(np.mean([self._losses(self._embeddings, *batch)[0] for batch in batches]))
 
     def _mean(self, batches: list[Batch]) -> tuple[float, float]:
         """Loss and accuracy, every word counting the same."""
         words = np.array([(batch.weights > 0).sum() for batch in batches])
-        found = np.array([self._losses(self._embeddings, *_arrays(batch)) for batch in batches])
+        found = np.array([self._losses(self._embeddings, *batch) for batch in batches])
         loss, accuracy = words @ found / words.sum()
         return float(loss), float(accuracy)
 
 
 def losses(
-    decoder: Decoder, embeddings: Tensor, images: Tensor, words: Tensor, targets: Tensor, weights: Tensor
-) -> tuple[Tensor, Tensor]:
-    """A batch's cross-entropy (nats a word) and accuracy."""
-    outputs = decoder.outputs(ops.take(embeddings, images, axis=0), words)
-    targets, weights = ops.reshape(targets, (-1,)), ops.reshape(weights, (-1,))
-    _, plain, right = cross_entropy(outputs, decoder.table, decoder.logit_bias, targets, weights, 0.0, "float32")
-    return plain, right
+    decoder: Decoder,
+    embeddings: Tensor,
+    batch: Batch,
+    smoothing: float = 0.0,
+    precision: Precision = "float32",
+    drop: Drop = keep_all,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A batch's smoothed loss, cross-entropy (both nats a word) and accuracy."""
+    outputs = decoder.outputs(ops.take(embeddings, batch.images, axis=0), batch.words, precision, drop)
+    targets, weights = ops.reshape(batch.targets, (-1,)), ops.reshape(batch.weights, (-1,))
+    return cross_entropy(outputs, decoder.table, decoder.logit_bias, targets, weights, smoothing, precision)
 
 
 def notebook_batches(validation: TrainingSet, vocabulary_size: int) -> Iterator[Batch]:
@@ -96,10 +101,6 @@ def notebook_batches(validation: TrainingSet, vocabulary_size: int) -> Iterator[
         chosen = images.choice(len(of_image), size=min(NOTEBOOK_BATCH, len(of_image)), replace=False)
         drawn = [captions.choice(of_image[image]) for image in chosen]
         yield Batch(chosen.astype(np.int32), *shifted(ids[drawn]))
-
-
-def _arrays(batch: Batch) -> tuple[np.ndarray, ...]:
-    return batch.images, batch.words, batch.targets, batch.weights
 
 
 def _without_end(captions: np.ndarray) -> np.ndarray:

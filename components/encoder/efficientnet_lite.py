@@ -76,12 +76,7 @@ def _block(x: Any, weights: dict[str, np.ndarray], prefix: str, strides: int) ->
 
 
 def _convolution(
-    x: Any,
-    weights: dict[str, np.ndarray],
-    name: str,
-    norm: str,
-    strides: int = 1,
-    activation: str | None = "relu6",
+    x: Any, weights: dict[str, np.ndarray], name: str, norm: str, strides: int = 1, activation: str | None = "relu6"
 ) -> Any:
     """Return `x` through the convolution `name` with its batch norm `norm` folded in.
 

@@ -98,16 +98,10 @@ def plan_shards(photographs: pd.DataFrame, found: Found, shard_size: int) -> lis
     ]
 
 
-def embed_shards(
-    shards: Sequence[Shard],
-    archives: Mapping[str, Location],
-    engine: Engine,
-    pool: EmbeddingPool,
-    threads: int | None = None,
-) -> int:
+def embed_shards(shards: Sequence[Shard], archives: Mapping[str, Location], engine: Engine, pool: EmbeddingPool) -> int:
     """Embeds what is not in the pool yet; each shard is committed as soon as it is complete. Returns their images.
 
-    A photograph that cannot be decoded is kept with its reason. `threads`: that decode; by default one a core.
+    A photograph that cannot be decoded is kept with its reason.
     """
     missing = [shard for shard in shards if not pool.has(shard.name)]
     photographs = [photograph for shard in missing for photograph in shard.photographs]
@@ -134,7 +128,7 @@ def embed_shards(
             return batch, engine.encode(batch.pixels) if batch.digests else empty
 
         ahead = BATCHES_AHEAD * engine.batch_size
-        decoded = map_ahead(workers(threads or os.cpu_count() or 1, "decode"), decode, photographs, ahead)
+        decoded = map_ahead(workers(os.cpu_count() or 1, "decode"), decode, photographs, ahead)
         batches = _batches(missing, track(decoded, len(photographs), "photographs"), engine.batch_size)
         encoded = map_ahead(workers(1, "encode"), encode, batches, 1)
         for _ in map_ahead(workers(1, "write"), lambda shard: pool.write(*shard), _complete(encoded), 1):

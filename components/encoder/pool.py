@@ -10,7 +10,7 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from filelock import FileLock
@@ -37,24 +37,19 @@ class EncoderCard:
     storage: Storage
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where a vector lies."""
 
     shard: str
     row: int
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """What a pool knows of some images, by digest."""
 
     places: Mapping[str, Place]
     bad: Mapping[str, str]
     """Images that cannot be decoded, and why."""
-
-    def __contains__(self, digest: object) -> bool:
-        return digest in self.places or digest in self.bad
 
 
 @dataclass(frozen=True)

@@ -72,10 +72,6 @@ class EmbeddingStore:
         shard, row = places["shard"].to_numpy(int), places["row"].to_numpy(int)
         return Vectors([vectors for _, vectors in self.shards()], shard, row, self.dimension)
 
-    def lookup(self, image_ids: Sequence[int] | np.ndarray) -> np.ndarray:
-        """The same as an array: float32, (images, dimension)."""
-        return self.vectors(image_ids)[:]
-
 
 def write_store(folder: Path, photographs: pd.DataFrame, pool: EmbeddingPool) -> int:
     """Writes the store of these photographs (`schema.PHOTOGRAPHS`). Returns the number of embeddings.

@@ -38,9 +38,7 @@ def compare(first: Path, second: Path) -> list[Difference]:
     """The differences of two evaluations' metrics, folders of `report.evaluate`.
 
     METEOR's resamples are images' means, moved to the corpus' scores, as in `metrics.intervals`.
-
-    Raises:
-        CaptioningError: they are not of the same images and references, or not of the same tokenizer.
+    Raises `CaptioningError` unless they are of the same images, references and tokenizer.
     """
     summaries = [Summary.load(folder) for folder in (first, second)]
     for what in ("data", "tokenizer"):

@@ -90,10 +90,8 @@ class Page:
 def render_gallery(page: Page) -> str:
     """One self-contained HTML page of at most 8 MB: it holds its photographs, loads nothing and needs no network.
 
-    All text is escaped, and the page's policy lets no script run but its own.
-
-    Raises:
-        BadImageError: a photograph cannot be decoded; the message names it.
+    All text is escaped, and the page's policy lets no script run but its own. Raises `BadImageError` naming a
+    photograph that cannot be decoded.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "page"),

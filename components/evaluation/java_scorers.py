@@ -24,8 +24,7 @@ SPICE_MODELS: Final = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-mod
 def meteor(truths: Tokenized, candidates: Tokenized, java: str) -> tuple[float, list[float]]:
     """METEOR 1.5 (Denkowski and Lavie 2014) of the corpus and of each image, 0…1; `java` is the command.
 
-    Raises:
-        CaptioningError: Java fails.
+    Raises `CaptioningError` when Java fails.
     """
     jar = Path(meteor_package.__file__).with_name(meteor_package.METEOR_JAR)
     command = [java, "-Xmx2G", *JAVA_OPTIONS, "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
@@ -80,8 +79,7 @@ def missing_spice_models() -> list[str]:
 def spice(truths: Tokenized, candidates: Tokenized, java: str) -> list[float]:
     """SPICE (Anderson et al. 2016) of each image, 0…1; the corpus' is their mean. `java` is the command.
 
-    Raises:
-        CaptioningError: Java fails; SPICE 1.0 was written for Java 8, and newer ones may refuse it.
+    Raises `CaptioningError` when Java fails; SPICE 1.0 was written for Java 8, and newer ones may refuse it.
     """
     jar = Path(spice_package.__file__).with_name(spice_package.SPICE_JAR)
     items = [

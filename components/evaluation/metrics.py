@@ -90,9 +90,8 @@ def score_captions(
     CIDEr weighs words by how many of the given images mention them: compare it only between scores of the same
     images, and expect 0 from a single image.
 
-    Raises:
-        CaptioningError: the two are not of the same images, no reference has a word, or Java is missing or
-            fails.
+    Raises `CaptioningError` when the two are not of the same images, no reference has a word, or Java is missing or
+    fails.
     """
     _check_same_images(predictions, references)
     java = None if tokenizer == "words" else find_java()
@@ -113,18 +112,14 @@ def score_captions(
     columns = {"bleu4": image_bleu4, "rouge_l": image_rouge, "cider": image_cider}
     if java and java_scores:
         metrics["meteor"], columns["meteor"] = java_scorers.meteor(truths, candidates, java)
-        if java_scorers.missing_spice_models():
-            _tell_of_spice()
+        if missing := java_scorers.missing_spice_models():
+            where = java_scorers.spice_folder()
+            logger.info("without SPICE, which is optional: it needs %s in %s", " and ".join(missing), where)
         else:
             columns["spice"] = java_scorers.spice(truths, candidates, java)
             metrics["spice"] = float(np.mean(columns["spice"]))
     ids = np.array(list(candidates), dtype="int64")
     return Scores(metrics, pd.DataFrame({"image_id": ids, **columns, **counts}), used)
-
-
-def _tell_of_spice() -> None:
-    missing, where = " and ".join(java_scorers.missing_spice_models()), java_scorers.spice_folder()
-    logger.info("without SPICE, which is optional: it needs %s in %s", missing, where)
 
 
 def _bleu(truths: Tokenized, candidates: Tokenized) -> tuple[list[float], list[float], dict[str, np.ndarray]]:
@@ -157,9 +152,8 @@ def _check_same_images(predictions: Mapping[int, str], references: Mapping[int, 
         raise CaptioningError("There are no captions to score. Check that the split has images.")
 
 
-def _first(images: Collection[int], limit: int = 20) -> str:
-    named = ", ".join(str(image) for image in sorted(images)[:limit])
-    return named if len(images) <= limit else f"{named}, …"
+def _first(images: Collection[int]) -> str:
+    return ", ".join(map(str, sorted(images)[:20])) + (", …" if len(images) > 20 else "")
 
 
 def _tokenize(

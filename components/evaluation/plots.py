@@ -80,10 +80,7 @@ def plot_coverage(
     edges = [0, *(edge for edge in BANDS if edge < len(vocabulary)), len(vocabulary)]
     bands = list(pairwise(edges))
     with _figure(path) as axes:
-        for texts, label, colour, offset in (
-            (captions, "model", MODEL, -0.2),
-            (references, "people", OTHER, 0.2),
-        ):
+        for texts, label, colour, offset in ((captions, "model", MODEL, -0.2), (references, "people", OTHER, 0.2)):
             used = {word for text in texts for word in text.split()}
             shares = [np.mean([word in used for word in vocabulary[start:end]]) for start, end in bands]
             axes.bar(np.arange(len(shares)) + offset, shares, 0.4, color=colour, label=label)

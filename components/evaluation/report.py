@@ -145,12 +145,7 @@ def _plot(
     if history:
         keep("loss", "After each epoch, on training captions and on those kept apart.", plots.plot_loss, history)
         keep("cider", "After each epoch; the decoder of the best one was kept.", plots.plot_cider, history)
-    keep(
-        "scores",
-        "Each image counts the same in the mean.",
-        plots.plot_scores,
-        predictions["cider"].to_numpy(),
-    )
+    keep("scores", "Each image counts the same in the mean.", plots.plot_scores, predictions["cider"].to_numpy())
     keep("lengths", "Words in the captions of the model and of people.", plots.plot_lengths, texts, tokens)
     keep(
         "vocabulary",

@@ -41,10 +41,7 @@ def tokenize_ptb(captions: Sequence[str], java: str) -> list[str]:
 
     Equal to pycocoevalcap's `PTBTokenizer`, with one Java call for all captions, nothing written to disk,
     UTF-8 whatever the locale, and exactly one result a caption (empty when it has no word). `java` is the
-    command.
-
-    Raises:
-        CaptioningError: Java fails, or answers with another number of lines than it was given.
+    command. Raises `CaptioningError` when Java fails, or answers with another number of lines than it was given.
     """
     jar = Path(ptbtokenizer.__file__).with_name(ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR)
     command = [java, *JAVA_OPTIONS, "-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer"]

@@ -123,7 +123,7 @@ def ours(data: TrainingSet, architecture: DecoderConfig, config: TrainingConfig)
 
     def step(number: int) -> int:
         batch, _ = phase.batch_at(number)
-        train(embeddings, batch.images, batch.words, batch.targets, batch.weights)
+        train(embeddings, *batch)
         return int(np.count_nonzero(batch.targets))
 
     for number in range(phase.steps):  # every shape is compiled before the clock starts

@@ -15,9 +15,9 @@ from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
 from components.artifacts import Artifact, Stage, run_stage
-from components.config import Profile
 from components.encoder.photographs import PHOTOGRAPHS_FILE, read_photographs
 from components.encoder.store import EmbeddingStore
+from components.profile import Profile
 from flows.embed import extract_embeddings
 from flows.server import limit_gpu
 from flows.settings import settings
@@ -29,7 +29,7 @@ AGAIN = """
 import json, sys
 from pathlib import Path
 from components.artifacts import find_artifact
-from components.config import Profile
+from components.profile import Profile
 from flows.embed import extract_embeddings
 photographs, archive, profile = find_artifact(Path(sys.argv[1])), Path(sys.argv[2]), json.loads(sys.argv[3])
 made = extract_embeddings(photographs, {"all": archive}, Profile.model_validate(profile))
@@ -139,8 +139,8 @@ def test_embeddings_of_two_encoders_are_joined(home: Path, photographs: Callable
     store = EmbeddingStore.open(made.path)
     ids = store.index["image_id"].to_numpy()
     assert made.rows == len(ids) == 10
-    np.testing.assert_array_equal(store.lookup(ids), np.hstack([first.lookup(ids), second.lookup(ids)]))
-    assert not np.array_equal(first.lookup(ids), second.lookup(ids))
+    np.testing.assert_array_equal(store.vectors(ids)[:], np.hstack([first.vectors(ids)[:], second.vectors(ids)[:]]))
+    assert not np.array_equal(first.vectors(ids)[:], second.vectors(ids)[:])
     assert store.fingerprint == f"{first.fingerprint}+{second.fingerprint}"
     assert sorted(store.quarantine["image_id"]) == [0, 10]
     assert embed(listed, archive, both).reused
@@ -171,7 +171,7 @@ def test_a_ray_cluster_makes_the_same_embeddings(
     pd.testing.assert_frame_equal(there.index, here.index)
     pd.testing.assert_frame_equal(there.quarantine, here.quarantine)
     np.testing.assert_allclose(
-        there.lookup(there.index["image_id"]), here.lookup(here.index["image_id"]), rtol=1e-5, atol=1e-5
+        there.vectors(there.index["image_id"])[:], here.vectors(here.index["image_id"])[:], rtol=1e-5, atol=1e-5
     )
 
 

@@ -12,8 +12,8 @@ from prefect.context import FlowRunContext
 from prefect.states import Crashed, Failed
 from prefect.testing.utilities import prefect_test_harness
 
-from components.config import Profile
 from components.errors import CaptioningError, ConfigurationError
+from components.profile import Profile
 from data_contracts.report import ContractReport, ContractViolation, RuleResult
 from flows.failure import flow, leave_note, which_data
 from flows.invocation import load_profile

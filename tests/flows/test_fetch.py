@@ -9,9 +9,9 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
-from components.config import Profile
 from components.dataset import sources
 from components.errors import CaptioningError, ConfigurationError
+from components.profile import Profile
 from flows import tasks
 from flows.settings import settings
 

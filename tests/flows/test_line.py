@@ -240,7 +240,7 @@ def test_the_rule_decides_on_the_challenger_and_the_way_back_is_open(home: Path,
     assert "there was no champion before models:/captioner/1" in captioning(home, "rollback").stderr
     mistaken = captioning(home, "promote", "--set", "minimum=best", "--set", "max_slow=2")
     assert mistaken.returncode == 2
-    assert "max_slow: unknown key; known are minimum, allow_warnings, max_slower, max_larger" in mistaken.stderr
+    assert "max_slow: unknown key; did you mean max_slower?" in mistaken.stderr
 
 
 def test_a_wrong_place_for_own_pictures_is_told_before_the_work(home: Path, trained: dict) -> None:

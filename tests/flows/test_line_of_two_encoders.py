@@ -84,7 +84,7 @@ def test_the_line_trains_a_decoder_on_both_encoders(home: Path, trained: dict) -
     (folder,) = home.glob("stages/joined-embeddings-*")
     store = EmbeddingStore.open(folder)
     assert [encoder.preprocessing for encoder in store.encoders] == ["antialias", "notebook"]
-    assert store.lookup(store.index["image_id"].to_numpy()).shape == (48, 2 * 1280)
+    assert store.vectors(store.index["image_id"].to_numpy())[:].shape == (48, 2 * 1280)
     assert len(list(home.glob("embeddings/*"))) == 2
 
 

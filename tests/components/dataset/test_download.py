@@ -1,6 +1,5 @@
 import base64
 import hashlib
-import json
 import logging
 import subprocess
 import sys
@@ -62,26 +61,16 @@ def names(path: Path) -> set[str]:
     return {file.name for file in path.parent.iterdir()}
 
 
-def test_a_finished_download_is_the_file_with_its_digest_and_nothing_else(url: str, path: Path) -> None:
+def test_a_finished_download_is_the_file_with_its_digest_and_nothing_else(
+    url: str, path: Path, server: "Server"
+) -> None:
     download([url], path)
     assert path.read_bytes() == CONTENT
     assert recorded_sha256(path) == SHA256
     assert names(path) == {"a.zip", "a.zip.sha256", "a.zip.lock"}
     assert path.with_name("a.zip.sha256").read_text() == f"{SHA256}  a.zip\n"
-
-
-def test_what_is_here_is_not_asked_for(url: str, path: Path, server: "Server") -> None:
     download([url], path)
-    download([url], path)
-    assert len(server.requests) == 1
-
-
-def test_a_cut_download_goes_on_where_it_stopped(url: str, path: Path, server: "Server") -> None:
-    cut(url, path, server)
-    download([url], path)
-    assert server.requests == [("/a.zip", "bytes=100000-")]
-    assert path.read_bytes() == CONTENT
-    assert names(path) == {"a.zip", "a.zip.sha256", "a.zip.lock"}
+    assert len(server.requests) == 1, "what is here is not asked for"
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -113,12 +102,6 @@ def test_an_http_date_will_do_where_there_is_no_strong_tag(url: str, path: Path,
     download([url], path)
     assert asked == [date]
     assert path.read_bytes() == CONTENT
-
-
-def test_the_sidecar_says_what_is_on_its_way(url: str, path: Path, server: "Server") -> None:
-    cut(url, path, server)
-    described = json.loads(next(path.parent.glob("*.part.json")).read_text())
-    assert described == {"url": url, "tag": f'"{SHA256[:8]}"', "size": 256_000, "digest": ""}
 
 
 def test_without_a_tag_it_starts_over(url: str, path: Path, server: "Server") -> None:
@@ -203,12 +186,6 @@ def test_too_much_is_an_error_and_starts_over(url: str, path: Path, server: "Ser
     with pytest.raises(CaptioningError, match="more than the 256000 bytes announced came"):
         download([url], path)
     assert names(path) == {"a.zip.lock"}
-    download([url], path)
-    assert path.read_bytes() == CONTENT
-
-
-def test_bytes_behind_the_announced_ones_are_not_the_file_s(url: str, path: Path, server: "Server") -> None:
-    server.next = [answering(200, CONTENT + b"more", Content_Length=len(CONTENT))]
     download([url], path)
     assert path.read_bytes() == CONTENT
 

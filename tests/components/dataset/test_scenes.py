@@ -70,7 +70,7 @@ def test_captions_file_is_in_coco_layout(demo: Path) -> None:
     image_ids, caption_ids = [], []
     for split, count in COUNTS.items():
         coco = layout(demo, split)
-        assert set(coco) == {"info", "licenses", "images", "annotations"}
+        assert set(coco) == {"images", "annotations"}
         assert len(coco["images"]) == count
         of_split = [image["id"] for image in coco["images"]]
         assert sorted(a["image_id"] for a in coco["annotations"]) == sorted(5 * of_split)

@@ -35,10 +35,7 @@ def test_a_step_goes_down_the_gradient_and_tells_figures() -> None:
 def test_a_step_takes_batches_of_other_shapes_and_looks_up_rows() -> None:
     table = keras.Variable(np.arange(8, dtype=np.float32).reshape(4, 2))
     step = compile_step(
-        lambda rows: (ops.sum(ops.take(table, rows, axis=0)), (ops.sum(table),)),
-        keras.optimizers.SGD(1.0),
-        [table],
-        [],
+        lambda rows: (ops.sum(ops.take(table, rows, axis=0)), (ops.sum(table),)), keras.optimizers.SGD(1.0), [table], []
     )
     step(np.array([0, 0, 3]))
     np.testing.assert_allclose(table, [[-2, -1], [2, 3], [4, 5], [5, 6]])

@@ -85,8 +85,7 @@ def test_a_batch_keeps_every_end_and_weighs_all_but_padding_alike(set_of: Sets, 
     data = set_of([[4] * length for length in lengths])
     batch = data.batch(np.arange(len(lengths)))
     assert batch.words.shape == batch.targets.shape == batch.weights.shape
-    arrays = (batch.images, batch.words, batch.targets, batch.weights)
-    assert [str(array.dtype) for array in arrays] == ["int32", "int32", "int32", "float32"]
+    assert [str(array.dtype) for array in batch] == ["int32", "int32", "int32", "float32"]
     assert (batch.words[0] == START).all()
     np.testing.assert_array_equal(batch.words[1:], batch.targets[:-1])
     np.testing.assert_array_equal((batch.targets == END).sum(axis=0), 1)
@@ -134,12 +133,7 @@ def test_references_are_whole_and_tell_unknown_words_apart(make_store: Store) ->
     table = captions((1, "a unicorn"), (2, "red griffin a a a a a dog"), (1, "griffin unicorn kite"), (2, ""))
     training = TrainingSet.build(table, VOCABULARY, make_store([1, 2]), MAX_LENGTH)
     unicorn, griffin = len(VOCABULARY), len(VOCABULARY) + 1
-    expected = [
-        [A, unicorn, END],
-        [RED, griffin, A, A, A, A, A, DOG, END],
-        [griffin, unicorn, KITE, END],
-        [END],
-    ]
+    expected = [[A, unicorn, END], [RED, griffin, A, A, A, A, A, DOG, END], [griffin, unicorn, KITE, END], [END]]
     assert training.references.tolist() == [row + [PAD] * (9 - len(row)) for row in expected]
     assert training.references.dtype == np.int32
     assert training.image_rows.tolist() == [0, 1, 0, 1]

@@ -85,21 +85,6 @@ def test_only_the_smoothed_loss_has_a_gradient() -> None:
     assert not any(np.any(gradient) for gradient in tape.gradient(told, arrays))
 
 
-def test_a_token_of_no_weight_counts_nowhere() -> None:
-    arrays, targets, _ = drawn(2, (4, 3, 6))
-    weights = np.array([1, 0, 0.5, 0], np.float32)
-    other = targets.copy()
-    other[[1, 3]] = (targets[[1, 3]] + 1) % 6
-    one, two = (cross_entropy(*arrays, chosen, weights, 0.1, "float32") for chosen in (targets, other))
-    np.testing.assert_array_equal(one, two)
-    with tf.GradientTape() as tape:
-        tape.watch(arrays)
-        loss, _, _ = cross_entropy(*arrays, targets, weights, 0.1, "float32")
-    by_hidden = np.asarray(tape.gradient(loss, arrays[0]))
-    assert not by_hidden[[1, 3]].any()
-    assert by_hidden[[0, 2]].any(axis=1).all()
-
-
 def test_enormous_logits_give_numbers() -> None:
     table, bias = tf.eye(3) * 1e4, tf.zeros(3)
     with tf.GradientTape() as tape:

@@ -62,13 +62,6 @@ def test_unrolled_it_is_the_lstm_of_the_literature(seed: int, shape: tuple[int, 
 
 @given(seed=st.integers(0, 999), shape=shapes)
 @few
-def test_many_steps_at_once_are_the_same_as_one_after_the_other(seed: int, shape: tuple[int, int, int]) -> None:
-    values = arguments(seed, shape)
-    np.testing.assert_allclose(unroll(values), step_by_step(values), atol=1e-6)
-
-
-@given(seed=st.integers(0, 999), shape=shapes)
-@few
 def test_its_own_gradient_is_the_automatic_one_of_its_steps(seed: int, shape: tuple[int, int, int]) -> None:
     values = [tf.constant(value) for value in arguments(seed, shape)]
     upstream = np.random.default_rng(seed + 1).normal(size=shape).astype(np.float32)

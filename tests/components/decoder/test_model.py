@@ -97,29 +97,6 @@ def test_word_by_word_equals_the_whole_caption(
     np.testing.assert_allclose(np.reshape(from_outputs, (STEPS, 10, 8)), whole.transpose(1, 0, 2), atol=1e-5)
 
 
-def test_a_later_word_changes_nothing_before_it(random_decoder: Decoders, random_embeddings: Embeddings) -> None:
-    decoder, embeddings, words = random_decoder(7), random_embeddings(8, 4), words_of(9, 4)
-    changed = words.copy()
-    changed[:, 3] = (words[:, 3] + 1) % 8
-    before, after = np.asarray(decoder((embeddings, words))), np.asarray(decoder((embeddings, changed)))
-    np.testing.assert_array_equal(before[:, :3], after[:, :3])
-    assert not np.allclose(before[:, 3:], after[:, 3:])
-
-
-def test_the_states_are_one_projection_or_two(random_decoder: Decoders, random_embeddings: Embeddings) -> None:
-    hidden, cell = random_decoder(1).first_state(random_embeddings(2, 3))
-    np.testing.assert_array_equal(hidden, cell)
-    hidden, cell = random_decoder(1, separate_states=True).first_state(random_embeddings(2, 3))
-    assert not np.allclose(hidden, cell)
-
-
-def test_tied_words_are_chosen_by_the_vectors_they_are_read_by(random_decoder: Decoders) -> None:
-    tied, untied = random_decoder(1, tied=True), random_decoder(1)
-    np.testing.assert_array_equal(tied.table, np.transpose(tied.word_embedding.embeddings))
-    np.testing.assert_array_equal(untied.table, untied.logit_kernel)
-    assert untied.count_params() - tied.count_params() == 3 * 8
-
-
 @given(seed=st.integers(0, 999), count=st.integers(2, 30), offset=st.floats(-5, 5), scale=st.floats(0.1, 5))
 @settings(max_examples=15, derandomize=True)
 def test_fitted_embeddings_have_mean_0_and_deviation_1(
@@ -155,13 +132,6 @@ def test_a_standardised_embedding_is_cut_off_at_six_deviations(
     assert far.tolist() == [[FARTHEST] * 5, [-FARTHEST] * 5] == [[6.0] * 5, [-6.0] * 5]
     within = np.asarray(decoder.mean) + 5.9 * np.asarray(decoder.deviation)
     np.testing.assert_allclose(standardised(decoder, within[None]), 5.9, rtol=1e-4)
-
-
-def test_without_standardising_embeddings_are_taken_as_they_are(
-    random_decoder: Decoders, random_embeddings: Embeddings
-) -> None:
-    embeddings = 100 * random_embeddings(1, 4)
-    np.testing.assert_array_equal(standardised(random_decoder(0), embeddings), embeddings)
 
 
 both_ends = pytest.mark.parametrize(

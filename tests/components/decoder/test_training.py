@@ -275,7 +275,7 @@ def test_the_objective_drops_at_the_place_it_is_told_to_and_differently_each_tim
 
     def losses(config: TrainingConfig) -> list[float]:
         loss_of, embeddings = objective(decoder, dropout, config, 0.0), resident(sixteen.embeddings)
-        arrays = (embeddings, batch.images, batch.words, batch.targets, batch.weights)
+        arrays = (embeddings, *batch)
         return [float(loss_of(*arrays)[0]) for _ in range(3)]
 
     whole = losses(PLAIN)
@@ -381,22 +381,9 @@ def test_a_training_killed_after_every_epoch_is_the_undisturbed_one(
     assert not (tmp_path / CHECKPOINT_FILE).exists()
 
 
-@pytest.mark.parametrize(
-    ("epoch", "unwritten"),
-    [
-        (2, "checkpoint"),
-        (2, "weights"),
-        (3, "checkpoint"),
-        (3, "weights"),
-    ],
-)
+@pytest.mark.parametrize(("epoch", "unwritten"), [(2, "checkpoint"), (2, "weights"), (3, "checkpoint"), (3, "weights")])
 def test_a_training_killed_before_one_of_an_epochs_files_is_written_is_the_undisturbed_one(
-    learn: Learn,
-    undisturbed: Undisturbed,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    epoch: int,
-    unwritten: str,
+    learn: Learn, undisturbed: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int, unwritten: str
 ) -> None:
     heard: list[Mapping[str, float]] = []
 

@@ -72,7 +72,7 @@ def figures_of_steps(
     figures = []
     for number in range(phase.epochs * phase.steps):
         batch, told = phase.batch_at(number)
-        figures += [*step(embeddings, batch.images, batch.words, batch.targets, batch.weights), *told.values()]
+        figures += [*step(embeddings, *batch), *told.values()]
     return [*figures, *Validator(decoder, data, VOCABULARY).figures().values()]
 
 

@@ -1,10 +1,8 @@
 import io
 import signal
-import struct
 import threading
 import time
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,7 +28,7 @@ from components.encoder.store import CHANGED, EmbeddingStore, write_store
 from components.errors import BadImageError
 from data_contracts.schema import PHOTOGRAPHS
 
-LITE = EncoderConfig(name="efficientnet_lite0", weights="package", batch_size=4, shard_size=3, threads=2)
+LITE = EncoderConfig(name="efficientnet_lite0", weights="package", batch_size=4, shard_size=3)
 TOY = EncoderCard("toy", "0123456789abcdef", 3, 8, "notebook", "float32")
 NOTHING = Found({}, {})
 GOOD = (40, 7, 13, 2, 99, 51, 8)
@@ -85,17 +83,12 @@ def listed(ids: Iterable[int], archive: str | None = None) -> pd.DataFrame:
 
 
 def embed(
-    ids: Sequence[int],
-    archives: Mapping[str, Path],
-    pool: EmbeddingPool,
-    engine: Engine,
-    shard_size: int = 3,
-    threads: int | None = 2,
+    ids: Sequence[int], archives: Mapping[str, Path], pool: EmbeddingPool, engine: Engine, shard_size: int = 3
 ) -> pd.DataFrame:
     """All of a run: read, plan, embed. Returns the table of photographs."""
     table = read_photographs(listed(ids, next(iter(archives)) if len(archives) == 1 else None), archives)
     shards = plan_shards(table, pool.find(table["digest"].tolist()), shard_size)
-    assert embed_shards(shards, archives, engine, pool, threads) == sum(len(shard.photographs) for shard in shards)
+    assert embed_shards(shards, archives, engine, pool) == sum(len(shard.photographs) for shard in shards)
     return table
 
 
@@ -229,13 +222,6 @@ def test_a_shards_name_depends_on_content_alone() -> None:
     assert names[0] != [shard.name for shard in plan_shards(table_of([1, 3, 2]), NOTHING, 2)]
 
 
-def test_the_plan_does_not_depend_on_the_order_of_the_images(archives: dict[str, Path]) -> None:
-    one, two = (read_photographs(listed(ids), archives) for ids in ([*GOOD, *BROKEN], [*BROKEN, *reversed(GOOD)]))
-    plan = plan_shards(one, NOTHING, 3)
-    assert plan == plan_shards(two, NOTHING, 3)
-    assert [photograph.file_name for photograph in planned(plan)] == [f"{i}.jpg" for i in sorted([*GOOD, *BROKEN])]
-
-
 @pytest.mark.parametrize("contents", [[], [None], [5]])
 def test_where_nothing_is_new_nothing_is_planned(contents: list[int | None]) -> None:
     assert plan_shards(table_of(contents), found_of(["digest 5"]), 3) == []
@@ -275,13 +261,13 @@ def test_broken_photographs_are_kept_with_their_reasons(lite_pool: tuple[pd.Data
         assert reason in bad[digests[image_id]]
 
 
-@pytest.mark.parametrize("changes", [{"batch_size": 2, "threads": 1}, {"shard_size": 100}])
-def test_batches_threads_and_shards_do_not_change_embeddings(
+@pytest.mark.parametrize("changes", [{"batch_size": 2}, {"shard_size": 100}])
+def test_batches_and_shards_do_not_change_embeddings(
     lite_pool: tuple[pd.DataFrame, EmbeddingPool], archives: dict[str, Path], tmp_path: Path, changes: dict[str, int]
 ) -> None:
     config = LITE.model_copy(update=changes)
     pool = EmbeddingPool(tmp_path, describe_encoder(config))
-    table = embed([*reversed(GOOD), *BROKEN], archives, pool, load_engine(config), config.shard_size, config.threads)
+    table = embed([*reversed(GOOD), *BROKEN], archives, pool, load_engine(config), config.shard_size)
     found, expected = embeddings(table, pool), embeddings(*lite_pool)
     assert_same(np.stack([found[i] for i in GOOD]), np.stack([expected[i] for i in GOOD]))
 
@@ -329,12 +315,7 @@ def test_batches_are_larger_on_a_gpu(monkeypatch: pytest.MonkeyPatch, gpu: bool,
 # The pipeline
 
 
-@given(
-    order=st.permutations(MANY),
-    batch_size=st.integers(1, 20),
-    shard_size=st.integers(1, 20),
-    threads=st.none() | st.integers(1, 6),
-)
+@given(order=st.permutations(MANY), batch_size=st.integers(1, 20), shard_size=st.integers(1, 20))
 @settings(max_examples=25)
 def test_nothing_but_the_content_decides_an_embedding(
     many: dict[str, Path],
@@ -343,22 +324,12 @@ def test_nothing_but_the_content_decides_an_embedding(
     order: list[int],
     batch_size: int,
     shard_size: int,
-    threads: int | None,
 ) -> None:
     pool = new_pool()
-    found = embeddings(embed(order, many, pool, toy_engine(batch_size), shard_size, threads), pool)
+    found = embeddings(embed(order, many, pool, toy_engine(batch_size), shard_size), pool)
     assert sorted(found) == [number for number in MANY if number != 9]
     for number, vector in found.items():
         assert np.array_equal(vector, mean_colours(np.stack([read_pixels(photograph(number), 8, "notebook")]))[0])
-
-
-def test_shards_have_the_photographs_they_were_planned_with(many: dict[str, Path], expected: EmbeddingPool) -> None:
-    table = read_photographs(listed(MANY, "many"), many)
-    found = expected.find(table["digest"].tolist())
-    for shard in plan_shards(table, NOTHING, 3):
-        assert expected.has(shard.name)
-        good = [photograph.digest for photograph in shard.photographs if photograph.digest not in found.bad]
-        assert [found.places[digest] for digest in good] == [Place(shard.name, row) for row in range(len(good))]
 
 
 def test_a_finished_shard_is_left_alone(many: dict[str, Path], pool: EmbeddingPool) -> None:
@@ -410,8 +381,8 @@ def test_the_same_content_is_embedded_once(
     assert embed_shards(plan_shards(table, NOTHING, 10), archives, toy_engine(encode=count), pool) == 2
     assert sum(batches) == 2
     store = store_of(table, pool, tmp_path / "store")
-    assert np.array_equal(store.lookup([4, 3]), store.lookup([0, 1]))
-    assert not np.array_equal(store.lookup([0]), store.lookup([1]))
+    assert np.array_equal(store.vectors([4, 3])[:], store.vectors([0, 1])[:])
+    assert not np.array_equal(store.vectors([0])[:], store.vectors([1])[:])
 
 
 def test_a_shard_of_nothing_but_broken_photographs(
@@ -538,7 +509,10 @@ def test_a_full_disk_ends_a_run(many: dict[str, Path], pool: EmbeddingPool, expe
     assert_resumes(many, pool, expected, least=2, most=2)
 
 
-def test_what_waits_is_dropped_when_an_error_ends_a_run(many: dict[str, Path], pool: EmbeddingPool) -> None:
+def test_what_waits_is_dropped_when_an_error_ends_a_run(
+    many: dict[str, Path], pool: EmbeddingPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract.os, "cpu_count", lambda: 1)
     reads = []
 
     def read(content: bytes) -> NoReturn:
@@ -547,7 +521,7 @@ def test_what_waits_is_dropped_when_an_error_ends_a_run(many: dict[str, Path], p
         raise RuntimeError("cut")
 
     with no_thread_stays(), pytest.raises(RuntimeError, match="cut"):
-        embed(MANY, many, pool, toy_engine(8, read), threads=1)
+        embed(MANY, many, pool, toy_engine(8, read))
     assert len(reads) < 5
 
 
@@ -622,21 +596,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept_under_the_wrong_digest
     table = embed(range(4), archives, pool, toy_engine())
     store = store_of(table, pool, tmp_path / "next store")
     pixels = [read_pixels(photograph(number), 8, "notebook") for number in (0, 77, 2, 3)]
-    assert np.array_equal(store.lookup(range(4)), mean_colours(np.stack(pixels)))
-
-
-def test_a_file_that_is_away_for_some_runs_is_tried_again_at_each(
-    tmp_path: Path, folder: Path, pool: EmbeddingPool, photograph: Callable[[int], bytes]
-) -> None:
-    archives = {"a": folder}
-    table = read_photographs(listed(range(4), "a"), archives)
-    (folder / "2.jpg").unlink()
-    for _ in range(2):
-        embed_shards(plan_shards(table, pool.find(table["digest"].tolist()), 3), archives, toy_engine(), pool)
-    assert sorted(embeddings(table, pool)) == [0, 1, 3]
-    (folder / "2.jpg").write_bytes(photograph(2))
-    embed_shards(plan_shards(table, pool.find(table["digest"].tolist()), 3), archives, toy_engine(), pool)
-    assert sorted(embeddings(table, pool)) == [0, 1, 2, 3]
+    assert np.array_equal(store.vectors(range(4))[:], mean_colours(np.stack(pixels)))
 
 
 # Files of every kind
@@ -648,38 +608,9 @@ def as_file(image: Image.Image, kind: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def odd_files() -> dict[str, bytes]:
-    """Pictures of unusual kinds, all of which can be decoded."""
-    colours = np.random.default_rng(5).integers(0, 256, (12, 16, 4)).astype(np.uint8)
-    rgb, rgba = Image.fromarray(colours[..., :3]), Image.fromarray(colours)
-    palette = rgb.quantize(16)
-    upside_down, broken_exif = Image.Exif(), b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01\x03\0"
-    upside_down[0x0112] = 3
-    return {
-        "alpha.png": as_file(rgba, "PNG"),
-        "alpha.webp": as_file(rgba, "WEBP"),
-        "cmyk.jpg": as_file(rgb.convert("CMYK"), "JPEG"),
-        "deep.png": as_file(Image.fromarray(colours[..., 0].astype(np.uint16) * 257), "PNG"),
-        "palette.png": as_file(palette, "PNG"),
-        "see-through palette.png": as_file(palette, "PNG", transparency=bytes(range(0, 256, 16))),
-        "palette.gif": as_file(palette, "GIF"),
-        "picture.webp": as_file(rgb, "WEBP"),
-        "picture.bmp": as_file(rgb, "BMP"),
-        "picture.tiff": as_file(rgb, "TIFF"),
-        "grey.jpg": as_file(rgb.convert("L"), "JPEG"),
-        "two colours.png": as_file(rgb.convert("1"), "PNG"),
-        "progressive.jpg": as_file(rgb, "JPEG", progressive=True),
-        "upside down.jpg": as_file(rgb, "JPEG", exif=upside_down),
-        "odd metadata.jpg": as_file(rgb, "JPEG", exif=broken_exif),
-        "animation.gif": as_file(palette, "GIF", save_all=True, append_images=[palette.rotate(90)]),
-    }
-
-
-def png_header(width: int, height: int) -> bytes:
-    """A PNG that ends where its pixels begin."""
-    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    header = struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    return b"\x89PNG\r\n\x1a\n" + header + struct.pack(">I", 10**6) + b"IDAT"
+def with_odd_metadata() -> bytes:
+    """A photograph that Pillow decodes with a warning."""
+    return as_file(Image.new("RGB", (16, 12)), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01\x03\0")
 
 
 def with_header(content: bytes, name: str, field: int, value: int) -> bytes:
@@ -693,14 +624,13 @@ def with_header(content: bytes, name: str, field: int, value: int) -> bytes:
 def test_every_good_file_is_embedded_and_every_broken_one_named(
     tmp_path: Path, pool: EmbeddingPool, photograph: Callable[[int], bytes]
 ) -> None:
-    good = {f"photo {number}.jpg": photograph(number) for number in range(24)} | odd_files()
+    good = {f"photo {number}.jpg": photograph(number) for number in range(20)} | {"odd.jpg": with_odd_metadata()}
+    good["alpha.png"] = as_file(Image.new("RGBA", (16, 12), (9, 200, 30, 99)), "PNG")
     broken = {
         "truncated.jpg": (photograph(50)[:-50], "truncated"),
         "truncated.png": (good["alpha.png"][:-40], "decoded"),
         "empty.jpg": (b"", "empty"),
         "text.jpg": (b"<html>not found</html>", "not an image"),
-        "no width.png": (png_header(0, 5), "image"),
-        "gigantic.png": (png_header(2**31 - 1, 2**31 - 1), "pixels"),
         "damaged.jpg": (photograph(51), "CRC"),
         "encrypted.jpg": (photograph(52), "encrypted"),
         "squeezed.jpg": (photograph(53), "compression"),
@@ -713,17 +643,17 @@ def test_every_good_file_is_embedded_and_every_broken_one_named(
     content = with_header(with_header(content, "encrypted.jpg", 6, 1), "squeezed.jpg", 8, 99)
     path.write_bytes(content)
     reasons = {name: reason for name, (_, reason) in broken.items()} | {"missing.jpg": "cannot be read"}
-    assert (len(good), len(reasons)) == (40, 10)
+    assert (len(good), len(reasons)) == (22, 8)
 
     names = [*good, *reasons]
     images = pd.DataFrame({"image_id": range(len(names)), "archive": "a", "file_name": names})
     table = read_photographs(images, {"a": path})
     embed_shards(plan_shards(table, NOTHING, 8), {"a": path}, toy_engine(4), pool)
     store = store_of(table, pool, tmp_path / "store")
-    assert store.index["image_id"].tolist() == list(range(40))
+    assert store.index["image_id"].tolist() == list(range(22))
     with pytest.warns(UserWarning, match="Corrupt EXIF"):  # which embedding keeps to itself
         pixels = [read_pixels(content, 8, "notebook") for content in good.values()]
-    assert np.array_equal(store.lookup(range(40)), mean_colours(np.stack(pixels)))
+    assert np.array_equal(store.vectors(range(22))[:], mean_colours(np.stack(pixels)))
     assert store.quarantine["file_name"].tolist() == list(reasons)
     for name, reason in zip(store.quarantine["file_name"], store.quarantine["reason"], strict=True):
         assert reasons[name] in reason, name

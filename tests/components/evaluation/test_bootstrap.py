@@ -19,14 +19,6 @@ def test_the_interval_of_many_scores_is_that_of_the_normal_distribution() -> Non
     assert found.high == pytest.approx(scores.mean() + 1.96 * error, abs=0.02)
 
 
-def test_resampled_means_spread_as_the_standard_error_says() -> None:
-    scores = np.random.default_rng(3).exponential(1, 250)
-    found = means(scores)
-    assert found.shape == (RESAMPLES,)
-    assert found.mean() == pytest.approx(scores.mean(), abs=0.005)
-    assert found.std() == pytest.approx(scores.std() / math.sqrt(250), rel=0.03)
-
-
 def test_columns_share_their_draws_also_in_calls_of_their_own() -> None:
     first = np.random.default_rng(4).normal(1, 1, 60)
     both = resample(np.stack([first, 2 * first + 1], axis=1))

@@ -240,10 +240,9 @@ STICKING_OUT = """(selector) => [...document.querySelectorAll(selector)].flatMap
 BOXES = ".tiles > div, .measures > div, article, figure, .samples, .facts > div"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(("width", "height"), [(320, 640), (390, 844), (768, 1024), (1280, 800), (2200, 1200)])
-def test_everything_has_its_place_on_every_screen(open_page: Open, width: int, height: int, scheme: Scheme) -> None:
-    page = open_page(width, height, scheme)
+def test_everything_has_its_place_on_every_screen(open_page: Open, width: int, height: int) -> None:
+    page = open_page(width, height)
     for summary in page.locator("summary").all()[::2]:
         summary.click()
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")

@@ -142,16 +142,11 @@ def test_the_digest_of_the_data_is_that_of_images_and_references(run: Run, mater
     of_all = digest(captions)
     images = np.random.default_rng(3).permutation(captions["image_id"].unique())
     other_order = pd.concat([captions[captions["image_id"] == image] for image in images])
-    assert digest(other_order) == of_all
+    assert digest(other_order) == digest(captions.iloc[::-1]) == of_all
     one = captions.index[captions["image_id"] == 103][0]
     assert digest(captions.assign(caption=captions["caption"].where(captions.index != one, "Else."))) != of_all
     assert digest(captions.drop(one)) != of_all
     assert digest(captions[captions["image_id"] != 103]) != of_all
-
-
-def test_the_digest_does_not_depend_on_the_order_of_an_images_references(run: Run, material: Material) -> None:
-    turned = dataclasses.replace(material, captions=material.captions.iloc[::-1])
-    assert Summary.load(run(on=turned)).data == Summary.load(run()).data
 
 
 def test_the_gallery_shows_the_best_the_worst_and_a_random_sample_with_their_facts(
@@ -166,24 +161,6 @@ def test_the_gallery_shows_the_best_the_worst_and_a_random_sample_with_their_fac
     assert "a red" in parts["best"]
     assert "lamp&lt;/b&gt;" not in parts["best"]
     assert parts["worst"].count("<h3>a &lt;b&gt;lamp&lt;/b&gt;</h3>") == 3
-
-
-def test_each_card_has_the_references_of_its_image_and_five_captions(run: Run, material: Material) -> None:
-    for part in sections(run()).values():
-        for image, card in zip(shown(part), part.split("<article")[1:], strict=True):
-            mine = material.captions[material.captions["image_id"] == image]
-            references = card.split('<ul class="references"')[1].split("</ul>")[0]
-            assert [piece.split("</li>")[0] for piece in references.split("<li>")[1:]] == mine["caption"].tolist()
-            assert "The 5 best of a beam" in card
-            assert f"<h3>{mine['tokens'].iloc[0]}</h3>" in card
-
-
-def test_a_gallery_larger_than_the_split_shows_every_image_and_none_as_both_good_and_bad(run: Run) -> None:
-    parts = sections(run(gallery=12))
-    best, worst = shown(parts["best"]), shown(parts["worst"])
-    assert (len(best), len(worst)) == (5, 5)
-    assert not set(best) & set(worst)
-    assert sorted(shown(parts["random"])) == list(SEEN)
 
 
 def test_ones_own_pictures_are_captioned_and_shown(
