@@ -66,10 +66,8 @@ def fetch_dataset(profile: Profile) -> Artifact:
     def work(folder: Path) -> int:
         if config.scenes:
             draw_dataset(folder, config.scenes.images, config.scenes.seed)
-        (folder / "sources.json").write_text(
-            json.dumps([(redacted(address), found) for address, found in fingerprints.items()], indent=1),
-            encoding="utf-8",
-        )
+        kept = [(redacted(address), found) for address, found in fingerprints.items()]
+        (folder / "sources.json").write_text(json.dumps(kept, indent=1), encoding="utf-8")
         return len(config.sources)
 
     drawing = ["scenes", "scene_captions", "scene_shapes"] if config.scenes else []

@@ -65,7 +65,7 @@ class Vocabulary:
             content = json.loads(path.read_text(encoding="utf-8"))
             vocabulary = cls(tuple(content["words"]), tuple(content["counts"]))
             "".join(vocabulary.words).encode()  # all of them text, and text that can be written
-            if len(set(vocabulary.words)) < len(vocabulary):
+            if len(vocabulary.ids) < len(vocabulary) - len(SPECIALS):
                 raise ValueError("a word is there twice")
             if not all(type(count) is int and 0 <= count < 2**63 for count in vocabulary.counts):
                 raise ValueError("a count is none")

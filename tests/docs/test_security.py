@@ -101,7 +101,8 @@ def run(home: Path, *arguments: str, **environment: str) -> str:
 
 def test_no_secret_is_written_or_shown(address: str, tmp_path: Path) -> None:
     home, profile = tmp_path / "home", tmp_path / "mine.toml"
-    signed = f"http://{address}/train.zip?X-Amz-Signature={SECRET}"
+    signed, gone = (f"http://{address}/{name}.zip?X-Amz-Signature={SECRET}" for name in ("train", "gone"))
+    closed = f"http://u:{SECRET}@127.0.0.1:9"
     content = {
         "dataset.root": f"http://reader:{SECRET}@{address}",
         "dataset.holdout": 0.25,
@@ -115,12 +116,12 @@ def test_no_secret_is_written_or_shown(address: str, tmp_path: Path) -> None:
     profile.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in content.items()), encoding="utf-8")
     shown = [
         run(home, "check", "--profile", str(profile), "--only", "captions,images", "--json"),
-        run(home, "check", "--profile", str(profile), "--set", f"dataset.sources.photos.captions={signed}/no.zip"),
-        run(home, "doctor", PREFECT_API_URL=f"http://u:{SECRET}@127.0.0.1:9/api"),
-        run(home, "doctor", CAPTIONING_TRACKING_URI=f"http://u:{SECRET}@127.0.0.1:9"),
+        run(home, "check", "--profile", str(profile), "--set", f"dataset.sources.photos.captions={gone}"),
+        run(home, "doctor", PREFECT_API_URL=f"{closed}/api", CAPTIONING_TRACKING_URI=closed),
     ]
     assert '"reports"' in shown[0], shown[0]
-    assert "…@127.0.0.1:9" in shown[2]
+    assert "gone.zip?X-Amz-Signature=…: the server answers 404" in shown[1], shown[1]
+    assert shown[2].count("…@127.0.0.1:9") > 1, shown[2]
     assert not [text for text in shown if SECRET in text]
     files = [path for path in home.rglob("*") if path.is_file()]
     assert {"mlflow.db", "prefect.db", "train.zip"} <= {path.name for path in files}
