@@ -8,7 +8,7 @@ demo: .venv/ready
 	$(BIN)/captioning train --profile demo
 
 test: .venv/ready
-	$(BIN)/pytest -n 3 --dist loadfile --ignore tests/faults
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/faults
 	$(BIN)/pytest tests/faults
 
 lint: .venv/ready
@@ -48,7 +48,7 @@ docs: .venv/ready
 
 # What survives being killed at random moments; `make test` has a short form of it.
 faults: .venv/ready
-	$(BIN)/pytest tests/faults --kills 20
+	$(BIN)/pytest tests/faults --kills 212
 
 # The environment and the tools' caches. What runs left in mlruns is kept: there are models in it.
 clean:

@@ -19,10 +19,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, TypeAdapter
 
-from components.errors import CaptioningError
+from components.errors import CaptioningError, find_remedy
 
 log = logging.getLogger(__name__)
 
@@ -86,23 +86,49 @@ def run_stage(home: Path, stage: Stage, work: Callable[[Path], int], *, resumabl
 
     `work` gets the partial folder and returns the number of rows it wrote. When `resumable`, the folder may hold
     what an earlier, killed attempt at the same key left. Two processes that want the same artefact take turns.
+    Raises `CaptioningError` when the machine is why it cannot be made, such as a full disk.
     """
     started = time.monotonic()
     name = f"{stage.name}-{stage.key[:16]}"
     final, partial = home / "stages" / name, home / "partial" / name
-    locks = home / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    with FileLock(locks / f"{name}.lock"):
+    with take_turn(home / "locks" / f"{name}.lock", f"makes {name}"):
         artifact = find_artifact(final)
         if artifact is not None:
             os.utime(final / MANIFEST)  # when it was last used
             return replace(artifact, seconds=time.monotonic() - started, reused=True)
         if not resumable or partial.is_symlink() or partial.is_file():
             _discard(partial)
-        partial.mkdir(parents=True, exist_ok=True)
-        rows = work(partial)
-        artifact = _commit(stage, partial, final, rows)
+        with _telling_where(stage, partial):
+            partial.mkdir(parents=True, exist_ok=True)
+            rows = work(partial)
+            artifact = _commit(stage, partial, final, rows)
         return replace(artifact, seconds=time.monotonic() - started)
+
+
+@contextmanager
+def take_turn(lock: Path, what: str) -> Iterator[None]:
+    """Holds the lock file for the block; waits, and says so, while another process has it, which does `what`."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    file = FileLock(lock)
+    try:
+        file.acquire(timeout=0)
+    except Timeout:
+        log.info("waiting for another process, which %s", what)
+        file.acquire()
+    try:
+        yield
+    finally:
+        file.release()
+
+
+@contextmanager
+def _telling_where(stage: Stage, folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, CaptioningError) or not (remedy := find_remedy(error)):
+            raise
+        raise CaptioningError(f"stage {stage.name} cannot be finished in {folder}: {error}. {remedy}") from error
 
 
 def find_artifact(folder: Path) -> Artifact | None:

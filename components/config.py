@@ -2,12 +2,14 @@
 
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PositiveFloat, model_validator
 
 from components.redaction import redacted
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+PositiveInt = Annotated[int, Field(gt=0, lt=2**31)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Address = Annotated[str, PlainSerializer(redacted, return_type=str, when_used="json")]
 """A path or a URL; in JSON, which servers and reports keep, without its secrets."""
@@ -19,14 +21,14 @@ _FORMAT_OF: dict[str, Format] = {".json": "coco", ".csv": "csv", ".jsonl": "json
 class Section(BaseModel):
     """A part of a profile: frozen, and strict about keys it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class ScenesConfig(Section):
     """Scenes that the project draws itself, so that a run needs no data at all."""
 
-    images: dict[str, PositiveInt]
-    """Scenes to draw, by split."""
+    images: dict[Annotated[str, Field(pattern=r"^[\w-]+$")], PositiveInt]
+    """Scenes to draw, by split; its file is called like it."""
     seed: Seed = 0
 
 
@@ -45,6 +47,12 @@ class SourceConfig(Section):
     """The column (CSV) or key (JSON Lines) with the photograph's name."""
     caption_column: str = "caption"
     """The column or key with the caption; in JSON Lines also a list of captions."""
+
+    @model_validator(mode="after")
+    def _columns_differ(self) -> "SourceConfig":
+        if self.image_column == self.caption_column:
+            raise ValueError(f"image_column and caption_column are both {self.image_column!r}; they must differ")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -91,6 +99,16 @@ class DatasetConfig(Section):
         """The addresses of all files: archives of photographs, captions, and the split file."""
         used = {address for source in self.sources.values() for address in (source.images, source.captions)}
         return frozenset(used | {self.split_file} - {""})
+
+    @model_validator(mode="after")
+    def _addresses_are_some(self) -> "DatasetConfig":
+        for address in (self.root, *self.mirrors, *self.addresses):
+            try:
+                urlsplit(address)
+                Path(address).expanduser()
+            except (ValueError, RuntimeError) as error:
+                raise ValueError(f"{address!r} is no path and no address: {error}") from error
+        return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> "DatasetConfig":
@@ -166,7 +184,7 @@ class DecoderConfig(Section):
     logit_bottleneck: PositiveInt = 120
     tied: bool = False
     """Choose words by the vectors they are read by; `logit_bottleneck` must equal `word_embedding`."""
-    max_length: Annotated[int, Field(ge=3)] = 20
+    max_length: Annotated[int, Field(ge=3, lt=2**31)] = 20
     """Words in a training caption, START and END among them, and at most so many in a caption produced."""
     seed: Seed = 0
     """Of the first weights."""

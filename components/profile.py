@@ -24,9 +24,14 @@ from components.config import (
     VocabularyConfig,
 )
 from components.errors import ConfigurationError
+from components.files import read_file
 from data_contracts.limits import Limits
 
 Part = TypeVar("Part", bound=Section)
+
+MAX_BYTES = 1 << 16
+"""Of a profile; those of the project have some 2,000."""
+MOST_POINTS = 500
 
 STRONG = Path(__file__).with_name("strong.toml")
 """The recipe that is not the defaults of `components.config`."""
@@ -63,10 +68,10 @@ def load_profile(path: Path, overrides: Mapping[str, str]) -> Profile:
     Raises `ConfigurationError` naming every key that is unknown (with its nearest match) or has a bad value.
     """
     try:
-        data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = _parse(read_file(path, MAX_BYTES).decode("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"cannot read the profile {path}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise ConfigurationError(f"the profile {path} is not valid TOML: {error}") from error
     data.setdefault("name", path.stem)
     for key, text in overrides.items():
@@ -96,6 +101,8 @@ def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _set(data: dict[str, Any], key: str, text: str) -> None:
+    if (key + text).encode(errors="ignore").decode() != key + text:  # what the shell gave was no text
+        raise ConfigurationError(f"cannot set {key}: it is not UTF-8")
     *sections, last = key.split(".")
     for section in sections:
         data = data.setdefault(section, {})
@@ -104,13 +111,23 @@ def _set(data: dict[str, Any], key: str, text: str) -> None:
     data[last] = _typed(key, text)
 
 
+def _parse(text: str) -> dict[str, Any]:
+    """What TOML says. Raises `ValueError` for what is none, and for numbers and nesting beyond Python's limits."""
+    if any(line.count(".") > MOST_POINTS for line in text.splitlines()):  # tomllib takes the square of it
+        raise ValueError(f"a line of it has more than {MOST_POINTS} points")
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+
+
 def _typed(key: str, text: str) -> Any:
     """Lists and tables are read as TOML; everything else stays text, which the field's own type converts."""
     if not text.startswith(("[", "{")):
         return text
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError as error:
+        return _parse(f"value = {text}")["value"]
+    except ValueError as error:
         raise ConfigurationError(f"cannot set {key}: {text!r} is not valid TOML: {error}") from error
 
 

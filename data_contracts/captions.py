@@ -1,31 +1,29 @@
 """The contract of the caption table: captions, the images they describe, and the splits."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
 from data_contracts.limits import Limits
 from data_contracts.report import ContractReport
-from data_contracts.runner import Suite, between, check_columns, critical, holds, suite, unique, validate, warning
+from data_contracts.rules import Suite, between, critical, holds, suite, unique, warning
+from data_contracts.runner import check_columns, contract, validate
 from data_contracts.schema import CAPTIONS, IMAGES
 
 SPACE = r"\s\p{Z}\x0b\x1c-\x1f\x85"
 """Whatever Unicode counts as a space, for a class of characters."""
 
 
+@contract
 def check(
     captions: pd.DataFrame, images: pd.DataFrame, limits: Limits, *, train_split: str, validation_split: str
-) -> ContractReport:
+) -> Iterator[ContractReport]:
     """Judges tables of `schema.CAPTIONS` and `schema.IMAGES`."""
-    columns = check_columns("captions", {"captions": (captions, CAPTIONS), "images": (images, IMAGES)})
-    if not columns.passed:
-        return columns
-    texts, splits = caption_facts(captions, images), split_facts(images, (train_split, validation_split))
-    reports = [
-        validate("captions", texts, caption_suite(limits), ids=("caption_id", "image_id", "caption")),
-        validate("images", image_facts(images, captions), image_suite(limits), ids=("image_id", "split", "file_name")),
-        validate("splits", splits, split_suite(limits), ids=("split",)),
-    ]
-    return ContractReport.join("captions", [columns, *reports])
+    yield check_columns("captions", {"captions": (captions, CAPTIONS), "images": (images, IMAGES)})
+    yield validate(caption_facts(captions, images), caption_suite(limits), ids=("caption_id", "image_id", "caption"))
+    yield validate(image_facts(images, captions), image_suite(limits), ids=("image_id", "split", "file_name"))
+    yield validate(split_facts(images, (train_split, validation_split)), split_suite(limits), ids=("split",))
 
 
 def caption_facts(captions: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:

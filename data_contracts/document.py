@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from data_contracts import captions, drift, embeddings, images, predictions, training_set, vocabulary
 from data_contracts.limits import Limits
-from data_contracts.runner import Suite, columns_suite
+from data_contracts.rules import Suite
+from data_contracts.runner import columns_suite
 
 PLAIN = str.maketrans({"|": "/", "<": "&lt;"})
 HEAD = """# What the line accepts
@@ -19,7 +20,7 @@ of the limits below, which a profile or `--set limits.NAME=…` changes.
 def contracts(limits: Limits) -> dict[str, list[Suite]]:
     """The suites of each contract, in the order in which a run meets them."""
     return {
-        "Every table": [columns_suite()],
+        "Every table": [columns_suite("any")],
         "Captions": [captions.caption_suite(limits), captions.image_suite(limits), captions.split_suite(limits)],
         "Vocabulary": [vocabulary.word_suite(limits), vocabulary.coverage_suite(limits)],
         "Images": [images.photograph_suite(limits), images.split_suite(limits)],

@@ -3,23 +3,22 @@
 It only warns: a model may be meant for other photographs, but somebody should know.
 """
 
+from collections.abc import Iterator
+
 import pandas as pd
 
 from data_contracts.limits import Limits
 from data_contracts.report import ContractReport
-from data_contracts.runner import Suite, between, check_columns, suite, validate, warning
+from data_contracts.rules import Suite, between, suite, warning
+from data_contracts.runner import check_columns, contract, validate
 from data_contracts.schema import DRIFT
 
 
-def check(drift: pd.DataFrame, limits: Limits) -> ContractReport:
+@contract
+def check(drift: pd.DataFrame, limits: Limits) -> Iterator[ContractReport]:
     """Judges a table of `schema.DRIFT`."""
-    columns = check_columns("drift", {"drift": (drift, DRIFT)})
-    if not columns.passed:
-        return columns
-    report = validate(
-        "drift", drift_facts(drift, limits.min_images_to_judge_drift), drift_suite(limits), ids=("images",)
-    )
-    return ContractReport.join("drift", [columns, report])
+    yield check_columns("drift", {"drift": (drift, DRIFT)})
+    yield validate(drift_facts(drift, limits.min_images_to_judge_drift), drift_suite(limits), ids=("images",))
 
 
 def drift_facts(drift: pd.DataFrame, judged_from: int) -> pd.DataFrame:

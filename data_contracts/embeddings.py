@@ -1,13 +1,14 @@
 """The contract of the embedding store: every image accounted for, every vector usable, the right encoder."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
 
 from data_contracts.limits import Limits
 from data_contracts.report import ContractReport
-from data_contracts.runner import Suite, between, check_columns, critical, equal, holds, suite, validate, warning
+from data_contracts.rules import Suite, between, critical, equal, holds, suite, warning
+from data_contracts.runner import check_columns, contract, validate
 from data_contracts.schema import EMBEDDING_INDEX, IMAGES, QUARANTINE
 
 AGAIN = "Delete the embeddings and extract them again"
@@ -16,6 +17,7 @@ Shards = Iterable[tuple[int, np.ndarray]]
 """Each shard's number and its vectors, (rows, dimension), floating; one in memory at a time."""
 
 
+@contract
 def check(
     index: pd.DataFrame,
     quarantine: pd.DataFrame,
@@ -26,26 +28,22 @@ def check(
     fingerprint: str,
     expected_fingerprint: str,
     limits: Limits,
-) -> ContractReport:
+) -> Iterator[ContractReport]:
     """Judges tables of `schema.EMBEDDING_INDEX` and `QUARANTINE`, and the vectors, against `IMAGES`.
 
     `dimension` and `expected_fingerprint` are the encoder's, `fingerprint` is the one that the store carries.
     """
     tables = {"index": (index, EMBEDDING_INDEX), "quarantine": (quarantine, QUARANTINE)}
-    columns = check_columns("embeddings", {**tables, "images": (images, IMAGES)})
-    if not columns.passed:
-        return columns
-    found, embedded = vector_facts(index, vectors, dimension), image_facts(index, quarantine, images)
+    yield check_columns("embeddings", {**tables, "images": (images, IMAGES)})
+    found = vector_facts(index, vectors, dimension)
+    yield validate(found, vector_suite(limits), ids=("image_id", "shard", "row"))
+    embedded = image_facts(index, quarantine, images)
+    yield validate(embedded, image_suite(), ids=("image_id", "archive", "file_name", "reason"))
+    yield validate(split_facts(quarantine, images), split_suite(limits), ids=("split",))
     repeated = found["repeats_another"].mean() if len(found) else 0.0
     names = ["fingerprint", "expected_fingerprint", "repeated_share"]
     store = pd.DataFrame([(fingerprint, expected_fingerprint, repeated)], columns=names)
-    reports = [
-        validate("embeddings", found, vector_suite(limits), ids=("image_id", "shard", "row")),
-        validate("images", embedded, image_suite(), ids=("image_id", "archive", "file_name", "reason")),
-        validate("splits", split_facts(quarantine, images), split_suite(limits), ids=("split",)),
-        validate("store", store, store_suite(limits), ids=("fingerprint",)),
-    ]
-    return ContractReport.join("embeddings", [columns, *reports])
+    yield validate(store, store_suite(limits), ids=("fingerprint",))
 
 
 def vector_facts(index: pd.DataFrame, vectors: Shards, dimension: int) -> pd.DataFrame:

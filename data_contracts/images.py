@@ -1,26 +1,23 @@
 """The contract of the photographs, read but not decoded: every file there, none twice, none in two splits."""
 
+from collections.abc import Iterator
+
 import pandas as pd
 
 from data_contracts.limits import Limits
 from data_contracts.report import ContractReport
-from data_contracts.runner import Suite, between, check_columns, critical, holds, suite, validate, warning
+from data_contracts.rules import Suite, between, critical, holds, suite, warning
+from data_contracts.runner import check_columns, contract, validate
 from data_contracts.schema import IMAGES, PHOTOGRAPHS
 
 
-def check(photographs: pd.DataFrame, images: pd.DataFrame, limits: Limits) -> ContractReport:
+@contract
+def check(photographs: pd.DataFrame, images: pd.DataFrame, limits: Limits) -> Iterator[ContractReport]:
     """Judges a table of `schema.PHOTOGRAPHS` against `schema.IMAGES`, which says the photographs' splits."""
-    columns = check_columns("images", {"photographs": (photographs, PHOTOGRAPHS), "images": (images, IMAGES)})
-    if not columns.passed:
-        return columns
+    yield check_columns("images", {"photographs": (photographs, PHOTOGRAPHS), "images": (images, IMAGES)})
     facts = photograph_facts(photographs, images, limits.max_leaked_images)
-    reports = [
-        validate(
-            "photographs", facts, photograph_suite(limits), ids=("image_id", "split", "file_name", "error", "twin")
-        ),
-        validate("splits", split_facts(facts), split_suite(limits), ids=("split",)),
-    ]
-    return ContractReport.join("images", [columns, *reports])
+    yield validate(facts, photograph_suite(limits), ids=("image_id", "split", "file_name", "error", "twin"))
+    yield validate(split_facts(facts), split_suite(limits), ids=("split",))
 
 
 def photograph_facts(photographs: pd.DataFrame, images: pd.DataFrame, tolerated: int) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -23,9 +23,9 @@ class Limits(BaseModel):
     """Of a caption's visible characters: COCO has no lower than 0.67, Flickr8k 0.80; less is no sentence."""
     max_bad_fraction: Share = 0.05
     """Of a split's images: a few files are broken anywhere, more is a broken archive."""
-    max_leaked_images: Annotated[int, Field(ge=0)] = 0
+    max_leaked_images: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Photographs whose very bytes are in two splits: scores on photographs seen in training flatter."""
-    max_vocabulary: Annotated[int, Field(ge=5)] = 30_000
+    max_vocabulary: Annotated[int, Field(ge=5, lt=2**31)] = 30_000
     """COCO 2014 has 8,769 words that occur five times; the softmax costs memory per word."""
     max_unknown_rate: Share = 0.15
     """Of a split's words: Flickr8k has 0.03, 800 images of COCO 0.11."""

@@ -4,14 +4,15 @@ It judges the table of a scoring run (`schema.PREDICTIONS`) or of an evaluation 
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
 
 from data_contracts.limits import Limits
 from data_contracts.report import ContractReport
-from data_contracts.runner import Suite, between, check_columns, critical, holds, suite, validate, warning
+from data_contracts.rules import Suite, between, critical, holds, suite, warning
+from data_contracts.runner import check_columns, contract, validate
 from data_contracts.schema import PREDICTIONS, SPECIALS
 
 FUNCTION_WORDS = frozenset(
@@ -27,7 +28,10 @@ FUNCTION_WORDS = frozenset(
 JUDGED = ("image_id", "caption", "logprob", "status", "error")
 
 
-def check(predictions: pd.DataFrame, expected_ids: Iterable[int] | Iterable[str], limits: Limits) -> ContractReport:
+@contract
+def check(
+    predictions: pd.DataFrame, expected_ids: Iterable[int] | Iterable[str], limits: Limits
+) -> Iterator[ContractReport]:
     """Judges predictions of the images `expected_ids`, whose type is that of the column `image_id`.
 
     An id that is expected several times (copies of one photograph) must have as many rows.
@@ -35,17 +39,12 @@ def check(predictions: pd.DataFrame, expected_ids: Iterable[int] | Iterable[str]
     schema = {name: dtype for name, dtype in PREDICTIONS.items() if name in JUDGED or name in predictions}
     if "image_id" in predictions and pd.api.types.is_integer_dtype(predictions["image_id"]):
         schema["image_id"] = "int64"
-    columns = check_columns("predictions", {"predictions": (predictions, schema)}, nullable=("logprob",))
-    if not columns.passed:
-        return columns
-    alike = caption_facts(predictions, limits.min_captions_to_judge)
+    yield check_columns("predictions", {"predictions": (predictions, schema)}, nullable=("logprob",))
     names = [name for name in ("image_id", "uri") if name in predictions]
-    reports = [
-        validate("predictions", row_facts(predictions), row_suite(limits), ids=names),
-        validate("images", image_facts(predictions, expected_ids), image_suite(), ids=("image_id",)),
-        validate("captions", alike, caption_suite(limits), ids=("most_frequent", "most_frequent_end")),
-    ]
-    return ContractReport.join("predictions", [columns, *reports])
+    yield validate(row_facts(predictions), row_suite(limits), ids=names)
+    yield validate(image_facts(predictions, expected_ids), image_suite(), ids=("image_id",))
+    alike = caption_facts(predictions, limits.min_captions_to_judge)
+    yield validate(alike, caption_suite(limits), ids=("most_frequent", "most_frequent_end"))
 
 
 def row_facts(predictions: pd.DataFrame) -> pd.DataFrame:

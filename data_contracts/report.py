@@ -51,11 +51,6 @@ class ContractReport:
         """The broken rules that are no more than warnings."""
         return tuple(r for r in self.rules if not r.passed and r.severity == "warning")
 
-    @classmethod
-    def join(cls, table: str, reports: Sequence[Self]) -> Self:
-        """One report of several, named `table`; it counts the rows of the first."""
-        return cls(table, reports[0].rows, tuple(rule for report in reports for rule in report.rules))
-
     def to_json(self) -> dict[str, Any]:
         """Plain lists, dicts, strings and numbers; `from_json` reads them back."""
         rules = [{**asdict(rule), "offenders": list(rule.offenders)} for rule in self.rules]

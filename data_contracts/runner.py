@@ -1,88 +1,45 @@
-"""Builds Great Expectations suites of rules, runs them on tables of facts and reports in our own terms.
+"""Runs suites on tables of facts and reports in our own terms.
 
 A fact that does not apply to a row is null there: Great Expectations judges a column's non-null values only.
-That is also why `check_columns` comes first: data with nulls would pass most rules unseen.
+That is also why every contract begins with `check_columns`: data with nulls would pass most rules unseen.
 """
 
-import logging
-import warnings
-from collections.abc import Collection, Mapping, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import wraps
+from typing import Any, ParamSpec
 
 import pandas as pd
 
-from data_contracts.report import MAX_OFFENDERS, ContractReport, RuleResult, Severity
+from data_contracts.report import MAX_OFFENDERS, ContractReport, RuleResult
+from data_contracts.rules import Suite, between, critical, equal, great_expectations, holds, suite
 from data_contracts.schema import Columns
 
-if TYPE_CHECKING:
-    from great_expectations import ExpectationSuite
-
-Suite: TypeAlias = "ExpectationSuite"
-Test = tuple[str, dict[str, Any]]
-"""The name of an expectation's class and what it is about, without a rule's severity and texts."""
+P = ParamSpec("P")
 
 
-def great_expectations() -> Any:
-    """The library, imported when first needed (it takes seconds), without the noise it makes then."""
-    logger = logging.getLogger("great_expectations")
-    if logger.level == logging.NOTSET:
-        logger.setLevel(logging.WARNING)  # it logs hundreds of lines at INFO while it is imported
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", ImportWarning)  # of optional libraries of other packages
-        import great_expectations as gx
-        import great_expectations.expectations
-    return gx
+def contract(parts: Callable[P, Iterator[ContractReport]]) -> Callable[P, ContractReport]:
+    """One report of the parts that a function yields, by the first one's name and rows.
+
+    The first is that of `check_columns`; when it fails there are no others, as facts are made of whole tables only.
+    """
+
+    @wraps(parts)
+    def check(*args: P.args, **kwargs: P.kwargs) -> ContractReport:
+        reports = parts(*args, **kwargs)
+        columns = next(reports)
+        others = (rule for report in reports for rule in report.rules) if columns.passed else ()
+        return ContractReport(columns.table, columns.rows, (*columns.rules, *others))
+
+    return check
 
 
-def suite(name: str, rules: Sequence[Any]) -> Suite:
-    """The suite of `rules`, which are reported in this order."""
-    return great_expectations().ExpectationSuite(name, expectations=list(rules))
-
-
-def _rule(severity: Severity, rule: str, test: Test, expected: str, *, remedy: str) -> Any:
-    kind, about = test
-    meta = {"rule": rule, "expected": expected, "remedy": remedy}
-    return getattr(great_expectations().expectations, kind)(**about, severity=severity, meta=meta)
-
-
-critical, warning = partial(_rule, "critical"), partial(_rule, "warning")
-"""A rule of a suite: its name, what it tests, and in words what is expected and what to do otherwise."""
-
-
-def holds(column: str, *values: object) -> Test:
-    """The column holds nothing but `values`."""
-    return "ExpectColumnValuesToBeInSet", {"column": column, "value_set": list(values)}
-
-
-def between(column: str, low: float | None = None, high: float | None = None) -> Test:
-    """Every number is at least `low` and at most `high`."""
-    return "ExpectColumnValuesToBeBetween", {"column": column, "min_value": low, "max_value": high}
-
-
-def unique(column: str) -> Test:
-    """No value comes twice."""
-    return "ExpectColumnValuesToBeUnique", {"column": column}
-
-
-def equal(column: str, other: str, unless: str = "both_values_are_missing") -> Test:
-    """Two columns agree in every row."""
-    return "ExpectColumnPairValuesToBeEqual", {"column_A": column, "column_B": other, "ignore_row_if": unless}
-
-
-def rows(low: int, high: int) -> Test:
-    """The table has at least `low` and at most `high` rows."""
-    return "ExpectTableRowCountToBeBetween", {"min_value": low, "max_value": high}
-
-
-def validate(table: str, frame: pd.DataFrame, suite: Suite, ids: Sequence[str]) -> ContractReport:
-    """Judges `frame` by `suite`, in memory; nothing is written or sent.
+def validate(frame: pd.DataFrame, suite: Suite, ids: Sequence[str]) -> ContractReport:
+    """Judges `frame` by the suite of its table, in memory; nothing is written or sent.
 
     Every expectation has a `severity` and in `meta` its `rule`, `expected`, `remedy`: see `critical` and `warning`.
     `ids` are the columns that name an offending row. What cannot be judged is a broken critical rule.
     """
-    gx = great_expectations()
+    gx, table = great_expectations(), suite.name
     facts = frame.reset_index(drop=True)
     # The library hashes whatever it is given: texts that only name the rows would take most of its time.
     judged = {value for rule in suite.expectations for name, value in dict(rule).items() if name.startswith("column")}
@@ -102,7 +59,7 @@ def check_columns(
 ) -> ContractReport:
     """Judges whether each named frame has its columns, of their dtypes, without nulls except in `nullable`.
 
-    The frames' facts can be computed only when this report passes. It counts the rows of the first frame.
+    The report counts the rows of the first frame.
     """
     facts = [
         (name, column, dtype, str(frame[column].dtype) if column in frame else None, column in frame,
@@ -111,14 +68,14 @@ def check_columns(
         for column, dtype in columns.items()
     ]  # fmt: skip
     frame = pd.DataFrame(facts, columns=["table", "column", "expected_dtype", "dtype", "present", "nulls"])
-    report = validate(table, frame, columns_suite(), ids=("table", "column"))
+    report = validate(frame, columns_suite(table), ids=("table", "column"))
     return ContractReport(table, len(next(iter(frames.values()))[0]), report.rules)
 
 
-def columns_suite() -> Suite:
-    """The rules about a table's columns."""
+def columns_suite(table: str) -> Suite:
+    """The rules about the columns of any table."""
     again = "Build the table again with this version of the project; see data_contracts/schema.py."
-    return suite("columns", [
+    return suite(table, [
         critical("column-present", holds("present", True), "every column of the schema", remedy=again),
         critical("column-dtype", equal("dtype", "expected_dtype", unless="either_value_is_missing"),
                  "the dtypes of the schema", remedy=again),

@@ -1,13 +1,17 @@
 """The contract of what the decoder is trained on: captions as ids, with their images' embeddings."""
 
+from collections.abc import Iterator
+
 import pandas as pd
 
 from data_contracts.limits import Limits
 from data_contracts.report import ContractReport
-from data_contracts.runner import Suite, between, check_columns, critical, suite, validate, warning
+from data_contracts.rules import Suite, between, critical, suite, warning
+from data_contracts.runner import check_columns, contract, validate
 from data_contracts.schema import CAPTIONS, EMBEDDING_INDEX, SPECIALS, VOCABULARY
 
 
+@contract
 def check(
     captions: pd.DataFrame,
     vocabulary: pd.DataFrame,
@@ -17,7 +21,7 @@ def check(
     max_length: int,
     train_split: str,
     validation_split: str,
-) -> ContractReport:
+) -> Iterator[ContractReport]:
     """Judges tables of `schema.CAPTIONS`, `VOCABULARY` and `EMBEDDING_INDEX` together.
 
     `max_length`: words of a training caption, START and END among them.
@@ -27,17 +31,11 @@ def check(
         "vocabulary": (vocabulary, VOCABULARY),
         "index": (index, EMBEDDING_INDEX),
     }
-    columns = check_columns("training set", tables)
-    if not columns.passed:
-        return columns
+    yield check_columns("training set", tables)
     used = captions[captions["split"].isin([train_split, validation_split])]
     facts = caption_facts(used, vocabulary, index, max_length)
-    splits = split_facts(facts, (train_split, validation_split))
-    reports = [
-        validate("captions", facts, caption_suite(), ids=("caption_id", "image_id", "caption")),
-        validate("splits", splits, split_suite(limits), ids=("split",)),
-    ]
-    return ContractReport.join("training set", [columns, *reports])
+    yield validate(facts, caption_suite(), ids=("caption_id", "image_id", "caption"))
+    yield validate(split_facts(facts, (train_split, validation_split)), split_suite(limits), ids=("split",))
 
 
 def caption_facts(

@@ -1,6 +1,7 @@
 """The contract of the vocabulary: ids, words, size, and how much of the captions it knows."""
 
 from collections import Counter
+from collections.abc import Iterator
 from itertools import chain
 
 import numpy as np
@@ -8,7 +9,8 @@ import pandas as pd
 
 from data_contracts.limits import Limits
 from data_contracts.report import ContractReport
-from data_contracts.runner import Suite, between, check_columns, critical, holds, rows, suite, unique, validate, warning
+from data_contracts.rules import Suite, between, critical, holds, rows, suite, unique, warning
+from data_contracts.runner import check_columns, contract, validate
 from data_contracts.schema import CAPTIONS, SPECIALS, VOCABULARY
 
 SOME = 1000
@@ -18,18 +20,15 @@ COUNTED: dict[str, str] = {name: CAPTIONS[name] for name in ("split", "tokens")}
 """The columns of the captions that coverage is computed from."""
 
 
-def check(vocabulary: pd.DataFrame, captions: pd.DataFrame, limits: Limits, *, train_split: str) -> ContractReport:
+@contract
+def check(
+    vocabulary: pd.DataFrame, captions: pd.DataFrame, limits: Limits, *, train_split: str
+) -> Iterator[ContractReport]:
     """Judges a table of `schema.VOCABULARY` and how well it covers a table of `schema.CAPTIONS`."""
-    tables = {"vocabulary": (vocabulary, VOCABULARY), "captions": (captions, COUNTED)}
-    columns = check_columns("vocabulary", tables)
-    if not columns.passed:
-        return columns
+    yield check_columns("vocabulary", {"vocabulary": (vocabulary, VOCABULARY), "captions": (captions, COUNTED)})
+    yield validate(word_facts(vocabulary), word_suite(limits), ids=("id", "word"))
     coverage = coverage_facts(vocabulary, captions, train_split)
-    reports = [
-        validate("vocabulary", word_facts(vocabulary), word_suite(limits), ids=("id", "word")),
-        validate("coverage", coverage, coverage_suite(limits), ids=("split", "most_frequent_unknown")),
-    ]
-    return ContractReport.join("vocabulary", [columns, *reports])
+    yield validate(coverage, coverage_suite(limits), ids=("split", "most_frequent_unknown"))
 
 
 def word_facts(vocabulary: pd.DataFrame) -> pd.DataFrame:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from components.decoder.caption import MAX_SEED, Caption, Search
+from components.encoder.pixels import MAX_BYTES
+from components.files import read_file
 from components.registry.captioner import Captioner
 
 
@@ -42,6 +44,6 @@ def _content(photo: Path) -> bytes | str:
     if photo.is_dir():
         return f"is a folder; its photographs: captioning score --images {photo}"
     try:
-        return photo.read_bytes()
+        return read_file(photo, MAX_BYTES)
     except OSError as error:
         return f"cannot be read: {error.strerror}"

@@ -2,17 +2,24 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from components.errors import CaptioningError, ConfigurationError
 from components.redaction import redacted
-from flows import operations
-from flows.invocation import load_profile, prefect, read_changes
-from flows.operations import JsonOption
+from flows import operations, show
+from flows.invocation import (
+    CHEAP,
+    RunInterruptedError,
+    end_at_sigterm,
+    load_profile,
+    prefect,
+    read_changes,
+    read_tables,
+)
+from flows.operations import CHAMPION, JsonOption, ModelOption
 
-CHAMPION = "models:/captioner@champion"
 BROKEN = 3
 """Exit code of a command that found a contract broken."""
 QUARANTINED = 4
@@ -33,7 +40,6 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Replace a value, such as decoder.lstm_units=512. Repeatable."),
 ]
-ModelOption = Annotated[str, typer.Option("--model", help="models:/NAME@ALIAS or models:/NAME/VERSION.")]
 BeamOption = Annotated[int, typer.Option("--beam", min=1, help="Hypotheses kept by the search; 1 is greedy.")]
 NameOption = Annotated[str, typer.Option("--name", help="The registered model.")]
 PolicyOption = Annotated[
@@ -51,12 +57,12 @@ def prepare(debug: DebugOption = False) -> None:
 
     try:
         settings().logs.mkdir(parents=True, exist_ok=True)
+        prepare_environment(debug)
+        configure_logging(debug, settings().logs / "libraries.log")
     except OSError as error:
         raise ConfigurationError(
             f"cannot write to {settings().home}: {error.strerror}. Set CAPTIONING_HOME to a folder of yours"
         ) from error
-    prepare_environment(debug)
-    configure_logging(debug, settings().logs / "libraries.log")
 
 
 @app.command()
@@ -67,7 +73,6 @@ def train(profile: ProfileOption, changes: SetOption = None, as_json: JsonOption
 
     find_encoders(chosen.encoders)  # a mistake in its name is told before anything is started
     with prefect():
-        from flows import show
         from flows.console import log_profile
         from flows.train import train_captioner
 
@@ -82,20 +87,15 @@ def check(
     only: Annotated[
         str,
         typer.Option("--only", help="Tables, by commas: captions, vocabulary, images, embeddings, training_set."),
-    ] = "captions,vocabulary,images",
+    ] = ",".join(CHEAP),
     changes: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Judge a data set by its contracts; train nothing. Exit code 3: one is broken."""
-    chosen, tables = load_profile(profile, changes), [table.strip() for table in only.split(",")]
+    chosen, tables = load_profile(profile, changes), read_tables(only)
     with prefect():
-        from flows import show
-        from flows.check import TABLES, check_data
+        from flows.check import check_data
 
-        if unknown := set(tables) - set(TABLES):
-            raise ConfigurationError(
-                f"--only: there is no table {', '.join(sorted(unknown))}; there is {', '.join(TABLES)}"
-            )
         result = check_data(chosen, tables)
     if not show.check(result, as_json):
         raise typer.Exit(BROKEN)
@@ -115,7 +115,6 @@ def evaluate(
     """Judge a registered model on a split: scores and a gallery."""
     chosen = load_profile(profile, changes)
     with prefect():
-        from flows import show
         from flows.console import log_profile
         from flows.evaluate import evaluate_captioner
 
@@ -136,7 +135,8 @@ def score(
     model: ModelOption = CHAMPION,
     beam: BeamOption = 1,
     engine: Annotated[
-        str, typer.Option("--engine", help="local, or spark: on the session of CAPTIONING_SPARK_MASTER.")
+        Literal["local", "spark"],
+        typer.Option("--engine", help="local, or spark: on the session of CAPTIONING_SPARK_MASTER."),
     ] = "local",
     as_json: JsonOption = False,
 ) -> None:
@@ -145,14 +145,11 @@ def score(
     from components.scoring.dataset import prepare_folder
     from components.scoring.inputs import list_images
 
-    if engine not in ("local", "spark"):
-        raise ConfigurationError(f"--engine is local or spark, not {engine}")
     prepare_folder(out.absolute())  # a wrong path is told before anything is started
     if not list_images(images):
         raise ConfigurationError(f"{images} holds no image (a file ending in .jpg, .png, .webp …)")
     place = images if is_url(images) else str(Path(images).absolute())
     with prefect():
-        from flows import show
         from flows.score import ScoringRequest, score_images
 
         request = ScoringRequest(images=place, out=out.absolute(), model=model, beam=beam, engine=engine)
@@ -193,7 +190,6 @@ def caption(
         chosen = 1.0 if temperature is None else temperature
         search = Search("sample", temperature=chosen, top_k=top_k, top_p=top_p, seed=seed)
     from components.registry import models, tracking
-    from flows import show
     from flows.caption import caption_photos
     from flows.settings import settings
 
@@ -216,7 +212,6 @@ def promote(
 
     policy = read_section(PromotionPolicy, read_changes(changes))
     with prefect():
-        from flows import show
         from flows.promote import promote_model
 
         result = promote_model(name, version, policy)
@@ -227,7 +222,6 @@ def promote(
 @app.command()
 def rollback(name: NameOption = "captioner", as_json: JsonOption = False) -> None:
     """Make the champion before this one champion again, without asking the rule."""
-    from flows import show
     from flows.promote import roll_back
 
     show.rollback(*roll_back(name), as_json)
@@ -239,13 +233,22 @@ app.add_typer(operations.app)
 def main() -> None:
     """Runs the command. Errors that we raise on purpose are shown without a traceback, unless `--debug`."""
     debug = "--debug" in sys.argv[1:]
+    end_at_sigterm()
     try:
         app()
+    except SystemExit as ended:
+        if ended.code != 130:
+            raise
+        told = RunInterruptedError(ended)  # Typer's answer to Ctrl-C is silence
+        _fail(told, str(told), told.exit_code, debug)
     except CaptioningError as error:
         _fail(error, str(error), error.exit_code, debug)
     except Exception as error:  # noqa: BLE001 - the last line of defence: a message instead of a traceback
+        from flows.advice import advise
+
         code = getattr(error, "exit_code", None)  # a contract's violation, whose module is not imported yet
-        message = str(error) if code else f"{type(error).__name__}: {error}\n(--debug shows where)"
+        advice = advise(error) or "(--debug shows where)"
+        message = str(error) if code else f"{type(error).__name__}: {error}\n{advice}"
         _fail(error, message, code or 1, debug)
 
 

@@ -1,5 +1,6 @@
 """Standard output and standard error: results on the one, log lines on the other."""
 
+import io
 import json
 import logging
 import os
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+
+from components.errors import readable
 
 if TYPE_CHECKING:
     from components.profile import Profile
@@ -22,7 +25,8 @@ class _StandardError(logging.Handler):
     """Writes to what `sys.stderr` is at that moment, so that lines appear above a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(self.format(record) + "\n")
+        line = self.format(record)
+        sys.stderr.write((line if record.exc_info else readable(line)) + "\n")
 
 
 def configure_logging(debug: bool, libraries: Path) -> None:
@@ -31,8 +35,9 @@ def configure_logging(debug: bool, libraries: Path) -> None:
     TensorFlow's C++ code announces itself on file descriptor 2 and has no setting to stop it. With `debug` everything
     stays on standard error.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not be text
     if not debug:
-        libraries.parent.mkdir(parents=True, exist_ok=True)
         sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
         with libraries.open("ab") as file:
             os.dup2(file.fileno(), 2)
@@ -52,8 +57,8 @@ def log_profile(profile: "Profile") -> None:
 
 
 def console() -> Console:
-    """Standard output; plain where it is no terminal."""
-    return Console(soft_wrap=True)
+    """Standard output; plain where it is no terminal, and every text as it is."""
+    return Console(soft_wrap=True, markup=False, emoji=False, highlight=False)
 
 
 def print_json(**content: Any) -> None:

@@ -13,7 +13,7 @@ from components.registry import tracking
 from components.registry.models import RegisteredModel, describe
 from components.registry.promotion import record_evaluation
 from data_contracts.report import RuleResult
-from flows import checks, judging, tasks
+from flows import contracts, judging, tasks
 from flows.embed import embed_for_model
 from flows.failure import flow
 from flows.settings import settings
@@ -51,19 +51,19 @@ def evaluate_captioner(model: str, profile: Profile, split: str, against: str | 
         dataset = tasks.fetch_dataset(profile)
         captions = tasks.build_caption_table(dataset, profile)
         tasks.require_split(captions, split)
-        captions_ok = checks.check_captions(captions, profile, run)
+        captions_ok = contracts.check_captions(captions, profile, run)
         photographs = tasks.list_photographs(dataset, captions, profile)
-        images_ok = checks.check_images(photographs, captions, profile, run)
+        images_ok = contracts.check_images(photographs, captions, profile, run)
 
         def judge(judged: RegisteredModel) -> tuple[Artifact, list[Artifact]]:
             log.info("judging %s", judged.uri)
             archives = tasks.archives_of(dataset, profile)
             embeddings = embed_for_model(judged, photographs, captions, archives, split)
-            embeddings_ok = checks.check_embeddings(embeddings, captions, profile, run, split)
+            embeddings_ok = contracts.check_embeddings(embeddings, captions, profile, run, split)
             evaluation = judging.evaluate_captioner(judged, dataset, captions, embeddings, profile, split)
             return evaluation, [
                 embeddings_ok,
-                checks.check_predictions(evaluation, captions, embeddings, profile, split, run),
+                contracts.check_predictions(evaluation, captions, embeddings, profile, split, run),
             ]
 
         evaluation, judged_ok = judge(first)
@@ -84,5 +84,5 @@ def evaluate_captioner(model: str, profile: Profile, split: str, against: str | 
         gallery=evaluation.path / GALLERY_FILE,
         against=other,
         differences=tuple(differences),
-        warnings=checks.conclude((captions_ok, images_ok, *judged_ok), run),
+        warnings=contracts.conclude((captions_ok, images_ok, *judged_ok), run),
     )

@@ -1,21 +1,27 @@
 """Around a command: the profile that its options name, and the Prefect server that its flow needs."""
 
 import json
+import os
+import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from components.errors import CaptioningError, ConfigurationError
+from components.errors import CaptioningError, ConfigurationError, causes
 
 if TYPE_CHECKING:
     from components.profile import Profile
 
 PROFILES = Path(__file__).parent / "profiles"
 
+CHEAP = ("captions", "vocabulary", "images")
+"""Tables that `captioning check` judges in seconds to minutes, and by default."""
+TABLES = (*CHEAP, "embeddings", "training_set")
+"""The others need the embeddings, which are made where there are none."""
 
 RUNNING, LOCK = "up.json", "up.lock"
 """What `captioning up` writes into the home folder, and what it holds as long as it runs."""
@@ -44,9 +50,25 @@ def find_services(home: Path) -> Services | None:
 
 
 class RunInterruptedError(CaptioningError):
-    """Ctrl-C."""
+    """Ctrl-C, or SIGTERM."""
 
-    exit_code = 130
+    def __init__(self, error: BaseException) -> None:
+        super().__init__("interrupted; the same command goes on where this run was")
+        ended = any(isinstance(cause, _Ended) for cause in causes(error))
+        self.exit_code = 128 + (signal.SIGTERM if ended else signal.SIGINT)
+
+
+class _Ended(KeyboardInterrupt):
+    """SIGTERM, which ends a run as Ctrl-C does: told in Prefect and in MLflow, and nothing left behind."""
+
+
+def end_at_sigterm() -> None:
+    """Lets SIGTERM interrupt this process as Ctrl-C does."""
+
+    def end(*_: object) -> None:
+        raise _Ended
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def load_profile(name: str, changes: list[str] | None) -> "Profile":
@@ -74,21 +96,45 @@ def read_changes(changes: list[str] | None) -> dict[str, str]:
     return found
 
 
+def read_tables(only: str) -> list[str]:
+    """What `--only` says, tables by commas. Raises `ConfigurationError` for one that there is not."""
+    tables = [table.strip() for table in only.split(",")]
+    if unknown := set(tables) - set(TABLES):
+        raise ConfigurationError(
+            f"--only: there is no table {', '.join(sorted(unknown))}; there is {', '.join(TABLES)}"
+        )
+    return tables
+
+
 @contextmanager
 def prefect() -> Iterator[None]:
     """Has a Prefect server while a flow runs; the libraries are imported while it starts."""
-    from flows.server import limit_gpu, prefect_server, wait_for_server
+    import httpx
+
+    from components.artifacts import take_turn
+    from flows.advice import advise
+    from flows.server import LOG, limit_gpu, prefect_server, wait_for_server
     from flows.settings import settings
 
     running = find_services(settings().home)
     shared = settings().prefect_api_url or (f"{running.prefect}/api" if running else "")
-    with prefect_server(shared, settings().logs):
+    starting = ExitStack()
+    if not shared:  # two servers that make the same database at once break each other
+        starting.enter_context(take_turn(settings().home / "locks" / "prefect.lock", "starts its Prefect server"))
+    with starting, prefect_server(shared, settings().logs) as server:
         try:
             import flows.tasks  # noqa: F401
 
-            wait_for_server()
+            wait_for_server(server)
+            starting.close()
             if shared:  # a server of the run's own has nobody to share the GPU with
                 limit_gpu()
             yield
         except KeyboardInterrupt as error:
-            raise RunInterruptedError("interrupted; the same command goes on where this run was") from error
+            raise RunInterruptedError(error) from error
+        except httpx.HTTPError as error:  # flows themselves raise none: Prefect's client does
+            raise CaptioningError(
+                f"the Prefect server at {os.environ['PREFECT_API_URL']} failed: {type(error).__name__}: {error}\n"
+                f"{advise(error, LOG) or f'See {settings().logs / LOG}, if it runs here; start it again if it ended'}. "
+                "The same command goes on where this run was"
+            ) from error

@@ -71,9 +71,8 @@ def evaluate_captioner(
 
     modules = ("report", "summary", "showcase", "metrics", "java_scorers", "bootstrap", "tokenize", "gallery", "plots")
     code = [f"components.evaluation.{name}" for name in modules] + ["components.decoder.guards"]
-    name = (
-        f"package {model.digest[:16]}" if isinstance(model, Artifact) else f"{model.uri}, package {model.digest[:16]}"
-    )
+    package = f"package {model.digest[:16]}"
+    name = package if isinstance(model, Artifact) else f"{model.uri}, {package}"
     given = [name, "java" if find_java() else "no java"]
     if config.pictures:
         given.append(inputs.fingerprint(config.pictures, pictures))

@@ -9,6 +9,12 @@ from typing import Annotated
 
 import typer
 
+from components.errors import ConfigurationError
+from flows import show_operations as show
+
+CHAMPION = "models:/captioner@champion"
+
+ModelOption = Annotated[str, typer.Option("--model", help="models:/NAME@ALIAS or models:/NAME/VERSION.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")]
 
 app = typer.Typer()
@@ -19,7 +25,6 @@ def up(
     check: Annotated[bool, typer.Option("--check", help="End as soon as everything is healthy.")] = False,
 ) -> None:
     """Run a Prefect server, an MLflow server and a worker with all deployments here, until Ctrl-C."""
-    from flows import show_operations as show
     from flows.settings import settings
     from flows.up import services
 
@@ -38,7 +43,6 @@ def worker(
     ] = None,
 ) -> None:
     """Apply the deployments to the Prefect server at PREFECT_API_URL, and run what is scheduled, until ended."""
-    from components.errors import ConfigurationError
     from flows import worker as work
     from flows.settings import settings
 
@@ -53,7 +57,6 @@ def worker(
 @app.command()
 def doctor(as_json: JsonOption = False) -> None:
     """Look at packages, servers, disk, champion and last runs, and say what to do. Exit code 1: something is broken."""
-    from flows import show_operations as show
     from flows.doctor import examine
     from flows.settings import settings
 
@@ -64,14 +67,11 @@ def doctor(as_json: JsonOption = False) -> None:
 @app.command()
 def export_model(
     out: Annotated[Path, typer.Option("--out", help="The file to write, such as champion.zip.")],
-    model: Annotated[
-        str, typer.Option("--model", help="models:/NAME@ALIAS or models:/NAME/VERSION.")
-    ] = "models:/captioner@champion",
+    model: ModelOption = CHAMPION,
     as_json: JsonOption = False,
 ) -> None:
     """Write a registered model and its evaluations as one file, which another installation imports."""
     from components.registry import tracking, transfer
-    from flows import show_operations as show
     from flows.settings import settings
 
     tracking.connect(settings().mlflow, settings().model_files)
@@ -86,7 +86,6 @@ def import_model(
 ) -> None:
     """Register a model that was exported, with its evaluations; every file's digest is checked first."""
     from components.registry import tracking, transfer
-    from flows import show_operations as show
     from flows.settings import settings
 
     tracking.connect(settings().mlflow, settings().model_files)
@@ -96,9 +95,7 @@ def import_model(
 @app.command()
 def relocate(as_json: JsonOption = False) -> None:
     """After the home folder was moved: let MLflow's addresses follow it. Keeps a copy of the database."""
-    from components.errors import ConfigurationError
     from components.registry import relocation
-    from flows import show_operations as show
     from flows.settings import settings
 
     if settings().tracking_uri:
@@ -114,7 +111,6 @@ def clean(
 ) -> None:
     """Show, and with --yes free, what nobody used lately; never what a model with an alias or a rollback needs."""
     from components.registry import retention, tracking
-    from flows import show_operations as show
     from flows.settings import settings
 
     tracking.connect(settings().mlflow, settings().model_files)

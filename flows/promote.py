@@ -37,9 +37,9 @@ def promote_model(
     with tracking.tracked_run(f"promote {name} {challenger.version}", params) as run:
         mine, theirs = gather_evidence(challenger, champion)
         decision = decide(mine, theirs, policy)
+        publish_decision(run, decision, mine, theirs)  # first: no champion without its reasons, whatever ends this
         if decision.promote:
             promotion.promote(challenger, champion)
-        publish_decision(run, decision, mine, theirs)
     return PromotionResult(run, describe(challenger.uri), champion, decision)
 
 

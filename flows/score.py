@@ -8,7 +8,7 @@ from typing import Literal
 import pandas as pd
 from pydantic import PositiveInt
 
-from components.artifacts import Artifact, Stage
+from components.artifacts import Artifact, Stage, take_turn
 from components.config import Address, Section
 from components.decoder.caption import Search
 from components.registry import models, tracking
@@ -17,7 +17,7 @@ from components.scoring import dataset, inputs, score
 from components.scoring.dataset import Scorer
 from data_contracts.limits import Limits
 from data_contracts.report import RuleResult
-from flows import checks
+from flows import contracts
 from flows.failure import flow
 from flows.settings import settings
 from flows.tasks import make, task
@@ -60,9 +60,16 @@ class ScoringResult:
 def score_images(request: ScoringRequest) -> ScoringResult:
     """One row an image in the data set `out`; an image that cannot be read is a quarantined row.
 
-    What the data set has already of the same model, search and content is not scored again.
+    What the data set has already of the same model, search and content is not scored again: runs of this home that
+    write to the same data set take turns.
     """
     dataset.prepare_folder(request.out)
+    turn = f"predictions-{hashlib.sha256(str(request.out.resolve()).encode()).hexdigest()[:16]}.lock"
+    with take_turn(settings().home / "locks" / turn, f"scores into {request.out}"):
+        return _score(request)
+
+
+def _score(request: ScoringRequest) -> ScoringResult:
     tracking.connect(settings().mlflow, settings().model_files)
     model = models.describe(request.model)
     scorer = Scorer(model.uri, model.digest, Search.of_width(request.beam))
@@ -75,9 +82,9 @@ def score_images(request: ScoringRequest) -> ScoringResult:
             scoring, given = caption_images(listed, request, scorer), listed.rows
         judged = []
         if scoring:
-            judged.append(checks.check_scoring(scoring, request.limits, run))
+            judged.append(contracts.check_scoring(scoring, request.limits, run))
             if request.engine == "local":
-                judged.append(checks.check_drift(scoring, request.limits, run))
+                judged.append(contracts.check_drift(scoring, request.limits, run))
         counts = publish_predictions(given, scoring, request.out, scorer, run)
     rows = pd.concat([pd.read_parquet(part) for part in score.parts_of(scoring.path)]) if scoring else None
     bad = rows[rows["status"] == "quarantined"] if rows is not None else pd.DataFrame(columns=["uri", "error"])
@@ -88,7 +95,7 @@ def score_images(request: ScoringRequest) -> ScoringResult:
         known=counts["known"],
         captioned=counts["captioned"],
         quarantined=tuple(zip(bad["uri"], bad["error"], strict=True)),
-        warnings=checks.conclude(judged, run),
+        warnings=contracts.conclude(judged, run),
     )
 
 

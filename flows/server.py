@@ -6,6 +6,7 @@ Not Prefect's ephemeral mode: that loses part of the history of a run's tasks wh
 import logging
 import os
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +15,13 @@ from pathlib import Path
 import httpx
 
 from components.errors import CaptioningError
+from flows.advice import advise
 from flows.companion import companion
 
 log = logging.getLogger(__name__)
 
 START_SECONDS = 120.0
+LOG = "prefect-server.log"
 
 
 def server_command(port: int) -> list[str]:
@@ -27,22 +30,23 @@ def server_command(port: int) -> list[str]:
 
 
 @contextmanager
-def prefect_server(address: str, logs: Path) -> Iterator[None]:
+def prefect_server(address: str, logs: Path) -> Iterator[subprocess.Popen[bytes] | None]:
     """Has a Prefect server for the block: that at `address`, or when that is empty one of its own on loopback.
 
-    Its history stays in Prefect's home. The block may run while it is still starting; `wait_for_server` ends that.
+    Gives the process of its own. Its history stays in Prefect's home. The block may run while it is still starting;
+    `wait_for_server` ends that.
     """
     if address:
         os.environ["PREFECT_API_URL"] = address
-        yield
+        yield None
         return
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
-    with companion(server_command(port), logs / "prefect-server.log"):
+    with companion(server_command(port), logs / LOG) as server:
         try:
-            yield
+            yield server
         finally:
             _flush_logs()
 
@@ -54,20 +58,24 @@ def _flush_logs() -> None:
     APILogHandler().flush()
 
 
-def wait_for_server() -> None:
-    """Returns when the Prefect server answers. Raises `CaptioningError` when it does not within two minutes."""
+def wait_for_server(server: subprocess.Popen[bytes] | None = None) -> None:
+    """Returns when the Prefect server answers. Raises `CaptioningError` when it does not within two minutes.
+
+    `server` is its process when the run has started it: when that ends there is nothing to wait for.
+    """
     address = os.environ["PREFECT_API_URL"]
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and (server is None or server.poll() is None):
         try:
             if httpx.get(f"{address}/health", timeout=5).is_success:
                 return
         except httpx.HTTPError:
             time.sleep(0.2)
-    raise CaptioningError(
+    told = (
         f"the Prefect server at {address} does not answer. One that a run starts for itself "
-        "writes logs/prefect-server.log; any other: start it (`captioning up`), or unset PREFECT_API_URL"
+        f"writes logs/{LOG}; any other: start it (`captioning up`), or unset PREFECT_API_URL"
     )
+    raise CaptioningError(f"{told}\n{advise(log=LOG)}".rstrip())
 
 
 def limit_gpu() -> None:

@@ -1,6 +1,7 @@
 """The only reader of the environment: where this installation keeps its state, and which servers it talks to."""
 
 import os
+import resource
 import sys
 from functools import lru_cache
 from pathlib import Path
@@ -9,6 +10,8 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "CAPTIONING_"
+OPEN_FILES = 65536
+"""That a process may have at once, where the machine lets it."""
 
 
 def _default_home() -> Path:
@@ -90,7 +93,7 @@ def profile_overrides() -> dict[str, str]:
 
 
 def prepare_environment(debug: bool) -> None:
-    """Keeps the libraries inside `home`, from reporting to anyone and, but for `debug`, quiet.
+    """Keeps the libraries inside `home`, from reporting to anyone and, but for `debug`, quiet; allows many open files.
 
     To be called before any of them is imported.
     """
@@ -113,7 +116,7 @@ def prepare_environment(debug: bool) -> None:
         # Our own loggers go to the run's page in Prefect; the command line prints them itself.
         "PREFECT_LOGGING_EXTRA_LOGGERS": "components,flows,data_contracts",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
-        "MLFLOW_LOGGING_LEVEL": "INFO" if debug else "WARNING",
+        "MLFLOW_LOGGING_LEVEL": "INFO" if debug else "CRITICAL",  # it prints tracebacks of what it raises
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO" if debug else "CRITICAL",
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # a dead server is told of after seconds, not after minutes
@@ -122,3 +125,6 @@ def prepare_environment(debug: bool) -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)  # every shard of a store that is read is an open file
+    wanted = OPEN_FILES if most == resource.RLIM_INFINITY else min(most, OPEN_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))

@@ -47,21 +47,19 @@ def training(result: "TrainingResult", as_json: bool) -> None:
     _warnings(out, result.warnings)
     _scores(out, result.summary)
     for name, caption in result.summary.examples:
-        out.print(f"  {name}  {caption}", highlight=False)
-    out.print(f"gallery  {result.gallery}", highlight=False)
+        out.print(f"  {name}  {caption}")
+    out.print(f"gallery  {result.gallery}")
     aliases = f" ({', '.join(result.model.aliases)})" if result.model.aliases else ""
-    out.print(f"model    {result.model.uri}{aliases}, {result.model_bytes / 1e6:.0f} MB", highlight=False)
+    out.print(f"model    {result.model.uri}{aliases}, {result.model_bytes / 1e6:.0f} MB")
     if "champion" not in result.model.aliases:
         out.print("         The champion stays another version, and is what commands use; to use this one:")
-        out.print(f"         captioning caption --model {result.model.uri} PHOTO", highlight=False)
+        out.print(f"         captioning caption --model {result.model.uri} PHOTO")
 
 
 def check(result: "CheckResult", as_json: bool) -> bool:
     """Every rule, the broken ones with what to do. Returns whether no critical rule is broken."""
-    passed, rules = (
-        all(report.passed for report in result.reports),
-        [r for report in result.reports for r in report.rules],
-    )
+    passed = all(report.passed for report in result.reports)
+    rules = [rule for report in result.reports for rule in report.rules]
     if as_json:
         names = ("table", "rule", "severity", "passed", "observed", "expected", "offenders")
         print_json(passed=passed, rules=[{name: getattr(rule, name) for name in names} for rule in rules])
@@ -69,13 +67,13 @@ def check(result: "CheckResult", as_json: bool) -> bool:
     out = console()
     for report in result.reports:
         verdict = "passed" if report.passed else "broken"
-        out.print(f"{report.table}: {verdict}, {report.rows:,} rows, {len(report.rules)} rules", highlight=False)
+        out.print(f"{report.table}: {verdict}, {report.rows:,} rows, {len(report.rules)} rules")
         for rule in report.violations + report.warnings:
             found = f"expected {rule.expected}; found {rule.observed}. {rule.remedy}"
-            out.print(f"  {rule.severity}: {rule.table}, {rule.rule}: {found}", highlight=False, markup=False)
+            out.print(f"  {rule.severity}: {rule.table}, {rule.rule}: {found}")
             for offender in rule.offenders[:5]:
-                out.print(f"    {offender}", highlight=False, markup=False)
-    out.print(f"page  {result.page}", highlight=False)
+                out.print(f"    {offender}")
+    out.print(f"page  {result.page}")
     return passed
 
 
@@ -102,7 +100,7 @@ def evaluation(result: "EvaluationResult", as_json: bool) -> None:
     _scores(out, summary)
     if result.against:
         _differences(out, result.against.uri, result.differences)
-    out.print(f"gallery  {result.gallery}", highlight=False)
+    out.print(f"gallery  {result.gallery}")
 
 
 def promotion(result: "PromotionResult", as_json: bool) -> bool:
@@ -118,13 +116,13 @@ def promotion(result: "PromotionResult", as_json: bool) -> bool:
         return decision.promote
     out = console()
     told = "is the champion now" if decision.promote else "does not become champion"
-    out.print(f"{result.challenger.uri} {told}", highlight=False)
+    out.print(f"{result.challenger.uri} {told}")
     for reason in decision.reasons:
-        out.print(f"  {reason}", highlight=False, markup=False)
+        out.print(f"  {reason}")
     if not decision.promote:
         out.print("Train or choose another (--version), or set other bounds of the rule: --set, see --help.")
     if decision.promote and before:
-        out.print(f"the champion was {before.uri}; to go back: captioning rollback", highlight=False)
+        out.print(f"the champion was {before.uri}; to go back: captioning rollback")
     return decision.promote
 
 
@@ -133,7 +131,7 @@ def rollback(was: "RegisteredModel", now: "RegisteredModel", as_json: bool) -> N
     if as_json:
         print_json(was=was.uri, champion=now.uri)
     else:
-        console().print(f"{now.uri} is the champion again; it was {was.uri}", highlight=False)
+        console().print(f"{now.uri} is the champion again; it was {was.uri}")
 
 
 def scoring(result: "ScoringResult", as_json: bool) -> int:
@@ -151,13 +149,13 @@ def scoring(result: "ScoringResult", as_json: bool) -> int:
     out = console()
     known = f", {result.known:,} were there already" if result.known else ""
     told = f"{result.captioned:,} captioned, {len(result.quarantined):,} quarantined by {result.model.uri}{known}"
-    out.print(told, highlight=False)
+    out.print(told)
     for uri, error in result.quarantined[:20]:
-        out.print(f"  {uri}: {error}", highlight=False, markup=False)
+        out.print(f"  {uri}: {error}")
     if len(result.quarantined) > 20:
         out.print(f"  … and {len(result.quarantined) - 20:,} more: see the rows whose status is quarantined")
     _warnings(out, result.warnings)
-    out.print(f"predictions  {result.predictions}", highlight=False)
+    out.print(f"predictions  {result.predictions}")
     return len(result.quarantined)
 
 
@@ -178,11 +176,11 @@ def captions(found: Sequence["CaptionedPhoto"], as_json: bool) -> int:
         return bad
     out = console()
     for photo in found:
-        out.print(str(photo.photo), style="bold", highlight=False, markup=False)
+        out.print(str(photo.photo), style="bold")
         for caption in photo.captions:
-            out.print(f"  {caption.text}  ({percent(caption.logprob)})", highlight=False, markup=False)
+            out.print(f"  {caption.text}  ({percent(caption.logprob)})")
         if photo.error:
-            out.print(f"  {photo.error}", highlight=False, markup=False)
+            out.print(f"  {photo.error}")
     return bad
 
 
@@ -194,25 +192,24 @@ def _caption(caption: "Caption") -> dict[str, Any]:
 
 def _scores(out: Console, summary: "Summary") -> None:
     """The official scores with their intervals, and on a line of their own what a good score can hide."""
-    out.print(f"scores ({summary.tokenizer} tokenizer; 1 is what papers print as 100; 95 % intervals)", highlight=False)
+    out.print(f"scores ({summary.tokenizer} tokenizer; 1 is what papers print as 100; 95 % intervals)")
     for name, (low, high) in summary.intervals.items():
-        out.print(f"  {name:8} {summary.metrics[name]:.3f}  {low:.3f} to {high:.3f}", highlight=False)
+        out.print(f"  {name:8} {summary.metrics[name]:.3f}  {low:.3f} to {high:.3f}")
     others = {name: value for name, value in summary.metrics.items() if name not in summary.intervals}
     figures = (f"{name} {value:.3f}" if value < 20 else f"{name} {value:,.0f}" for name, value in others.items())
-    out.print(f"  {'  '.join(figures)}", highlight=False)
+    out.print(f"  {'  '.join(figures)}")
 
 
 def _differences(out: Console, against: str, differences: Sequence["Difference"]) -> None:
     out.print(
         f"against {against} (paired bootstrap; p: of so large a difference by chance; tie: none is shown)",
-        highlight=False,
     )
     for found in differences:
         line = f"  {found.metric:8} {found.first:.3f} - {found.second:.3f} = {found.first - found.second:+.3f}"
-        out.print(f"{line}  {found.low:+.3f} to {found.high:+.3f}  p {found.p:.4f}  {found.verdict}", highlight=False)
+        out.print(f"{line}  {found.low:+.3f} to {found.high:+.3f}  p {found.p:.4f}  {found.verdict}")
 
 
 def _warnings(out: Console, rules: Sequence["RuleResult"]) -> None:
     for rule in rules:
         line = f"warning: {rule.table}, {rule.rule}: expected {rule.expected}; found {rule.observed}. {rule.remedy}"
-        out.print(line, highlight=False, markup=False)
+        out.print(line)

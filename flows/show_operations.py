@@ -25,7 +25,7 @@ def services(found: "Services") -> None:
     """Where everything is."""
     out = console()
     for name, place in asdict(found).items():
-        out.print(f"{name:8} {place}", highlight=False)
+        out.print(f"{name:8} {place}")
     out.print("Ready. Ctrl-C ends it.")
 
 
@@ -40,9 +40,9 @@ def findings(found: Iterable["Finding"], as_json: bool) -> bool:
     for finding in found:
         seen.append(finding)
         if not as_json:
-            out.print(f"{MARKS[finding.state]}{finding.subject:10} {finding.told}", highlight=False, markup=False)
+            out.print(f"{MARKS[finding.state]}{finding.subject:10} {finding.told}")
             if finding.remedy:
-                out.print(f"{'':12} → {finding.remedy}", highlight=False, markup=False)
+                out.print(f"{'':12} → {finding.remedy}")
     good = all(finding.state != "broken" for finding in seen)
     if as_json:
         print_json(good=good, findings=[asdict(finding) for finding in seen])
@@ -55,7 +55,7 @@ def exported(found: "ExportedModel", as_json: bool) -> None:
         print_json(path=str(found.path), model_uri=found.model.uri, evaluations=found.evaluations, bytes=found.bytes)
         return
     told = f"{found.model.uri} with {found.evaluations} evaluations, {found.files} files, {found.bytes / 1e6:.0f} MB"
-    console().print(f"{told}\nexported  {found.path}", highlight=False)
+    console().print(f"{told}\nexported  {found.path}")
 
 
 def imported(model: "RegisteredModel", as_json: bool) -> None:
@@ -64,7 +64,7 @@ def imported(model: "RegisteredModel", as_json: bool) -> None:
         print_json(model_uri=model.uri, version=model.version, aliases=list(model.aliases))
         return
     aliases = f" ({', '.join(model.aliases)})" if model.aliases else ""
-    console().print(f"imported  {model.uri}{aliases}", highlight=False)
+    console().print(f"imported  {model.uri}{aliases}")
 
 
 def relocated(addresses: int, as_json: bool) -> None:
@@ -73,7 +73,7 @@ def relocated(addresses: int, as_json: bool) -> None:
         print_json(addresses=addresses)
         return
     told = f"{addresses} addresses follow the folder now" if addresses else "nothing was moved: all addresses are right"
-    console().print(told, highlight=False)
+    console().print(told)
 
 
 def cleaning(plan: Sequence["Leftover"], freed: int | None, as_json: bool) -> None:
@@ -95,6 +95,6 @@ def cleaning(plan: Sequence["Leftover"], freed: int | None, as_json: bool) -> No
     if plan:
         out.print(table)
     if freed is None:
-        out.print(f"{total / 1e6:,.0f} MB may go; --yes frees them" if plan else "nothing may go", highlight=False)
+        out.print(f"{total / 1e6:,.0f} MB may go; --yes frees them" if plan else "nothing may go")
     else:
-        out.print(f"{freed / 1e6:,.0f} MB freed", highlight=False)
+        out.print(f"{freed / 1e6:,.0f} MB freed")

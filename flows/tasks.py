@@ -10,9 +10,11 @@ import prefect
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
-from components.artifacts import Artifact, Stage, folder_bytes, run_stage
+from components.artifacts import Artifact, Stage, folder_bytes, run_stage, take_turn
 from components.dataset import captions as caption_table
 from components.dataset import sources
+from components.dataset.scenes import draw_dataset
+from components.decoder.history import best_of, read_history
 from components.encoder.photographs import PHOTOGRAPHS_FILE, read_photographs
 from components.encoder.registry import load_network
 from components.encoder.store import EmbeddingStore
@@ -22,6 +24,9 @@ from components.profile import Profile
 from components.redaction import redacted
 from components.registry import models
 from components.registry.captioner import CAPTIONER_FOLDER
+from components.registry.card import render_card
+from components.registry.reference import Reference
+from components.registry.register import register
 from components.registry.training_log import TrainingLog, log_inputs
 from components.vocabulary.vocabulary import Vocabulary
 from data_contracts.schema import SPECIALS
@@ -38,12 +43,9 @@ VOCABULARY_FILE = "vocabulary.json"
 def make(stage: Stage, work: Callable[[Path], int], *, resumable: bool = False) -> Artifact:
     """The stage's artefact in this installation's home, found or made; see `components.artifacts.run_stage`."""
     artifact = run_stage(settings().home, stage, work, resumable=resumable)
-    log.info("%s: %s rows, %s", stage.name, f"{artifact.rows:,}", "reused" if artifact.reused else _took(artifact))
+    told = "reused" if artifact.reused else f"{artifact.seconds:.1f} s"
+    log.info("%s: %s rows, %s", stage.name, f"{artifact.rows:,}", told)
     return artifact
-
-
-def _took(artifact: Artifact) -> str:
-    return f"{artifact.seconds:.1f} s"
 
 
 def _is_worth_retrying(_task: object, _run: object, state: prefect.State) -> bool:
@@ -63,8 +65,6 @@ def fetch_dataset(profile: Profile) -> Artifact:
 
     def work(folder: Path) -> int:
         if config.scenes:
-            from components.dataset.scenes import draw_dataset
-
             draw_dataset(folder, config.scenes.images, config.scenes.seed)
         kept = [(redacted(address), found) for address, found in fingerprints.items()]
         (folder / "sources.json").write_text(json.dumps(kept, indent=1), encoding="utf-8")
@@ -140,8 +140,6 @@ def train_decoder(
     captions: Artifact, vocabulary: Artifact, embeddings: Artifact, profile: Profile, run_id: str
 ) -> Artifact:
     """The decoder's weights; every epoch's figures go to the MLflow run, and to one nested in it for each phase."""
-    from components.decoder.history import best_of, read_history
-
     splits = (profile.dataset.train_split, profile.dataset.validation_split)
 
     def work(folder: Path) -> int:
@@ -166,13 +164,10 @@ def train_decoder(
         "lstm",
         "model",
         "phases",
-        "search",
     )
-    code = [f"components.decoder.{name}" for name in (*names, "training", "validation")]
+    code = [f"components.decoder.{name}" for name in (*names, "phases", "search", "training", "validation")]
     stage = Stage("decoder", relevant, [captions, vocabulary, embeddings], sources=code)
-    log_inputs(
-        run_id, {parent.stage: (parent.digest, str(parent.path)) for parent in (captions, vocabulary, embeddings)}
-    )
+    log_inputs(run_id, {parent.stage: (parent.digest, str(parent.path)) for parent in stage.parents})
     with TrainingLog(run_id, {key: relevant[key] for key in ("decoder", "training")}) as log_of_run:
         artifact = make(stage, work, resumable=True)
         history = read_history(artifact.path)
@@ -190,10 +185,8 @@ def package_model(
     """Encoder, decoder and vocabulary as the one model that is evaluated, registered and served."""
 
     def work(folder: Path) -> int:
-        from components.decoder.history import read_history
         from components.decoder.training import load_decoder
         from components.registry.package import write_package
-        from components.registry.reference import Reference
 
         store = EmbeddingStore.open(embeddings.path)
         _, table = caption_table.read_caption_table(captions.path)
@@ -219,28 +212,16 @@ def package_model(
 @task
 def register_model(package: Artifact, evaluation: Artifact, profile: Profile, run_id: str) -> models.RegisteredModel:
     """The package as a version of the registered model, with its scores, its card and its gallery."""
-    from components.registry.card import CardFacts, render_card
-    from components.registry.register import register
-
     summary, captioner_folder = Summary.load(evaluation.path), package.path / CAPTIONER_FOLDER
     described = json.loads((captioner_folder / "model.json").read_text(encoding="utf-8"))
-    words = Vocabulary.load(captioner_folder / VOCABULARY_FILE)
     card = render_card(
-        CardFacts(
-            name=profile.registry.model_name,
-            encoders=" + ".join(f"{encoder['name']} ({encoder['fingerprint']})" for encoder in described["encoders"]),
-            words=len(words) - len(SPECIALS),
-            bundled=described["bundled"],
-            bytes=folder_bytes(package.path),
-            data={
-                "profile": profile.name,
-                "trained on": f"split {profile.dataset.train_split}",
-                "package": package.digest,
-            },
-            **{name: getattr(summary, name) for name in ("split", "images", "tokenizer", "metrics", "intervals")},
-            digest=summary.data,
-            licence=profile.registry.licence,
-        )
+        profile.registry.model_name,
+        described,
+        summary,
+        words=len(Vocabulary.load(captioner_folder / VOCABULARY_FILE)) - len(SPECIALS),
+        megabytes=folder_bytes(package.path) / 1e6,
+        data={"profile": profile.name, "trained on": f"split {profile.dataset.train_split}", "package": package.digest},
+        licence=profile.registry.licence,
     )
     metadata = {
         "schema": described["schema"],
@@ -250,4 +231,5 @@ def register_model(package: Artifact, evaluation: Artifact, profile: Profile, ru
         "intervals": {name: list(ends) for name, ends in summary.intervals.items()},
     }
     gallery = evaluation.path / GALLERY_FILE
-    return register(package.path, package.digest, profile.registry.model_name, run_id, metadata, card, gallery)
+    with take_turn(settings().home / "locks" / "register.lock", "registers a model"):
+        return register(package.path, package.digest, profile.registry.model_name, run_id, metadata, card, gallery)

@@ -11,7 +11,7 @@ from components.registry import tracking
 from components.registry.models import RegisteredModel
 from components.registry.promotion import record_evaluation
 from data_contracts.report import RuleResult
-from flows import checks, judging, tasks
+from flows import contracts, judging, tasks
 from flows.embed import extract_embeddings
 from flows.failure import flow
 from flows.settings import settings
@@ -43,18 +43,18 @@ def train_captioner(profile: Profile) -> TrainingResult:
     with tracking.tracked_run(f"train {profile.name}", profile.model_dump(mode="json")) as run:
         dataset = tasks.fetch_dataset(profile)
         captions = tasks.build_caption_table(dataset, profile)
-        captions_ok = checks.check_captions(captions, profile, run)
+        captions_ok = contracts.check_captions(captions, profile, run)
         vocabulary = tasks.build_vocabulary(captions, profile)
-        vocabulary_ok = checks.check_vocabulary(vocabulary, captions, profile, run)
+        vocabulary_ok = contracts.check_vocabulary(vocabulary, captions, profile, run)
         photographs = tasks.list_photographs(dataset, captions, profile)
-        images_ok = checks.check_images(photographs, captions, profile, run)
+        images_ok = contracts.check_images(photographs, captions, profile, run)
         embeddings = extract_embeddings(photographs, tasks.archives_of(dataset, profile), profile)
-        embeddings_ok = checks.check_embeddings(embeddings, captions, profile, run)
-        training_ok = checks.check_training_set(captions, vocabulary, embeddings, profile, run)
+        embeddings_ok = contracts.check_embeddings(embeddings, captions, profile, run)
+        training_ok = contracts.check_training_set(captions, vocabulary, embeddings, profile, run)
         decoder = tasks.train_decoder(captions, vocabulary, embeddings, profile, run)
         package = tasks.package_model(decoder, captions, vocabulary, embeddings, profile)
         evaluation = judging.evaluate_captioner(package, dataset, captions, embeddings, profile, split)
-        predictions_ok = checks.check_predictions(evaluation, captions, embeddings, profile, split, run)
+        predictions_ok = contracts.check_predictions(evaluation, captions, embeddings, profile, split, run)
         judging.publish_evaluation(evaluation, run)
         model = tasks.register_model(package, evaluation, profile, run)
         record_evaluation(model, Summary.load(evaluation.path).data, run, judging.EVALUATION)
@@ -69,5 +69,5 @@ def train_captioner(profile: Profile) -> TrainingResult:
             *(dataset, captions, captions_ok, vocabulary, vocabulary_ok, photographs, images_ok),
             *(embeddings, embeddings_ok, training_ok, decoder, package, evaluation, predictions_ok),
         ),
-        warnings=checks.conclude(judged, run),
+        warnings=contracts.conclude(judged, run),
     )

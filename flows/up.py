@@ -18,14 +18,14 @@ from filelock import FileLock, Timeout
 from components.errors import CaptioningError
 from flows import worker
 from flows.companion import companion, end_group
-from flows.invocation import LOCK, RUNNING, Services
+from flows.invocation import LOCK, RUNNING, Services, end_at_sigterm
 from flows.server import START_SECONDS, server_command
 from flows.settings import Settings
 
 log = logging.getLogger(__name__)
 
 PREFECT = {
-    # The places that runs hold survive a restart of the server, and are free a minute after a run is gone.
+    # The places that runs hold survive a restart of the server; that of a run that never began is free after a minute.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": "60",
 }
@@ -95,8 +95,8 @@ def services(settings: Settings) -> Iterator[tuple[Services, Line]]:
         mlflow=f"http://127.0.0.1:{settings.mlflow_port}",
         logs=str(settings.logs),
     )
-    for number in (signal.SIGINT, signal.SIGTERM):  # either, whatever the shell that started us had them do
-        signal.signal(number, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the shell that started us had it do
+    end_at_sigterm()
     with _alone(settings.home):
         for port, server in ((settings.prefect_port, "PREFECT"), (settings.mlflow_port, "MLFLOW")):
             _require_free(port, f"CAPTIONING_{server}_PORT")

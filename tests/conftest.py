@@ -32,8 +32,16 @@ vars(sys.modules["__main__"]).setdefault("__file__", __file__)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", type=int, default=3, help="Kills in each test of tests/faults; `make faults`: 20.")
+    parser.addoption(
+        "--kills", type=int, default=9, help="Kills of the campaign in tests/faults, all together; `make faults`: 212."
+    )
     parser.addoption("--inputs", type=int, default=40, help="Damaged inputs of each kind in tests/hostile.")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first: some of them wait while others work, and none is left to one worker alone at the end."""
+    long = ("tests/flows/test_up.py", "tests/flows/", "tests/docker/")
+    items.sort(key=lambda item: [not item.nodeid.startswith(path) for path in long])
 
 
 def _photograph(number: int) -> bytes:

@@ -8,18 +8,17 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from glob import escape
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from components.artifacts import write_atomic
+from components.artifacts import take_turn, write_atomic
 from components.dataset.remote import HINT, FileChangedError, RemoteFile, Version, open_remote
-from components.errors import CaptioningError, ConfigurationError
+from components.errors import CaptioningError, ConfigurationError, find_remedy
 from components.progress import track_bytes
 from components.redaction import redacted
 
@@ -41,9 +40,9 @@ def download(
     without a byte. Raises `ConfigurationError` where trying again is of no use (no such file, another digest than
     `sha256`, too little disk), else `CaptioningError`; another call goes on from where this one stopped.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _turn(path):
+    with take_turn(path.with_name(f"{path.name}.lock"), f"downloads {path}"):
         if path.exists():
+            _clear(path)  # a download that was killed between its last steps
             return
         errors = []
         for url in urls:
@@ -52,7 +51,7 @@ def download(
                 version = _fetch(url, part, path.name, report, timeout)
                 _commit(part, path, _verified(part, url, version, sha256))
             except OSError as error:
-                raise CaptioningError(f"cannot write {part}: {error}. {HINT}") from error
+                raise CaptioningError(f"cannot write {part}: {error}. {find_remedy(error) or HINT}") from error
             except CaptioningError as error:
                 errors.append(error)
                 if len(urls) > 1:
@@ -66,16 +65,6 @@ def recorded_sha256(path: Path) -> str:
     """The SHA-256 that `path` had when it was downloaded; empty when it came another way."""
     record = _record(path)
     return record.read_text(encoding="utf-8").split()[0] if record.exists() else ""
-
-
-def _turn(path: Path) -> AbstractContextManager[object]:
-    """Waits while another process downloads the same file."""
-    lock = FileLock(path.with_name(f"{path.name}.lock"))
-    try:
-        return lock.acquire(timeout=0)
-    except Timeout:
-        log.info("waiting for another process, which downloads %s", path)
-        return lock.acquire()
 
 
 def _fetch(url: str, part: Path, name: str, report: Report | None, timeout: float) -> Version:
@@ -151,6 +140,10 @@ def _append(remote: RemoteFile, url: str, part: Path, name: str, report: Report 
 
 def _verified(part: Path, url: str, version: Version, sha256: str) -> str:
     """The SHA-256 of the complete `part`, which is discarded when it is not what was promised."""
+    with part.open("rb") as file:
+        if re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype\s+)?html", file.read(1000), re.IGNORECASE):
+            _discard(part)
+            raise CaptioningError(f"cannot download {url}: a web page came instead of it: a login, or a proxy. {HINT}")
     found = _digest(part, "sha256")
     if sha256 and found != sha256:
         _discard(part)
@@ -170,9 +163,14 @@ def _commit(part: Path, path: Path, sha256: str) -> None:
     with part.open("rb") as file:
         os.fsync(file.fileno())
     part.replace(path)
-    for leftover in path.parent.glob(f"{escape(path.name)}.*.part*"):  # of this address and its mirrors
-        leftover.unlink()
+    _clear(path)
     log.info("%s is here, SHA-256 %s", path, sha256)
+
+
+def _clear(path: Path) -> None:
+    """Removes what attempts at this address and its mirrors left."""
+    for leftover in path.parent.glob(f"{escape(path.name)}.*.part*"):
+        leftover.unlink()
 
 
 def _digest(path: Path, algorithm: str) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from components.dataset.archive import open_archive, whole_names
 from components.dataset.coco import read_coco
-from components.dataset.rows import decode, read_csv, read_flickr, read_jsonl, read_karpathy
+from components.dataset.rows import MAX_BYTES, decode, read_csv, read_flickr, read_jsonl, read_karpathy, read_text
 from components.dataset.sources import Source
 from components.errors import BadImageError, CaptioningError, ConfigurationError
 
@@ -27,7 +27,7 @@ def read_source(source: Source) -> tuple[pd.DataFrame, pd.DataFrame]:
     inside = source.captions.is_dir() or source.captions.suffix.lower() == ".zip"
     place = source.captions / source.annotations if inside else source.captions
     where = f"{source.annotations} in {source.captions}" if inside else str(place)
-    text = decode(_read_captions(source, inside, where), where)
+    text = decode(_read_inside(source, where), where) if inside else read_text(source.captions)
     with open_archive(source.images) as archive:
         members = whole_names(name for name, _, _ in archive.listing())
     if source.format == "coco":
@@ -56,14 +56,12 @@ def stable_id(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) >> 1
 
 
-def _read_captions(source: Source, inside: bool, where: str) -> bytes:
-    if not inside and source.captions.is_file():
-        return source.captions.read_bytes()
+def _read_inside(source: Source, where: str) -> bytes:
     with open_archive(source.captions) as archive:
         if not source.annotations:
             raise ConfigurationError(f"{source.captions}: set `annotations` to the captions file inside it")
         try:
-            return archive.read(source.annotations)
+            return archive.read(source.annotations, MAX_BYTES)
         except BadImageError as error:
             raise CaptioningError(f"{where} {error}") from error
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -141,11 +141,9 @@ def published_digest(headers: httpx.Headers) -> str:
 
 @contextmanager
 def _open_fsspec(url: str, start: int, known: Version | None) -> Iterator[RemoteFile]:
-    from fsspec.core import url_to_fs
-
     with ExitStack() as stack:
+        files, path = file_system(url)
         try:
-            files, path = url_to_fs(url)
             about = files.info(path)
             if about["type"] != "file":  # object stores open a folder as an empty file
                 raise IsADirectoryError(path)
@@ -153,12 +151,6 @@ def _open_fsspec(url: str, start: int, known: Version | None) -> Iterator[Remote
             file = stack.enter_context(files.open(path, "rb"))
             begin = start if known == version else 0
             file.seek(begin)
-        except ImportError as error:
-            extra = EXTRAS.get(urlsplit(url).scheme)
-            advice = f"Install the extra `{extra}`: pip install 'captioning[{extra}]'" if extra else str(error)
-            raise ConfigurationError(f"{url}: its scheme needs a package that is not installed. {advice}") from error
-        except ValueError as error:
-            raise ConfigurationError(f"{url}: {error}. Sources are paths, http(s)://, s3:// or gs:// URLs") from error
         except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
             raise ConfigurationError(f"cannot download {url}: {error!r}. Correct the address in the profile") from error
         except client_errors() as error:
@@ -172,6 +164,26 @@ def _fsspec_chunks(file: IO[bytes], url: str) -> Iterator[bytes]:
             yield chunk
     except client_errors() as error:
         raise _failed(url, error) from error
+
+
+def file_system(url: str) -> tuple[Any, str]:
+    """fsspec's file system for an address, and the path in it. Raises `ConfigurationError` where there is none.
+
+    Chains of schemes (`simplecache::http://…`) are refused: some of fsspec's links write files.
+    """
+    from fsspec.core import url_to_fs
+
+    try:
+        if "::" in url:
+            raise ValueError("it is a chain (::)")
+        files, path = url_to_fs(url)
+    except ImportError as error:
+        extra = EXTRAS.get(url.partition("://")[0])
+        advice = f"Install the extra `{extra}`: pip install 'captioning[{extra}]'" if extra else str(error)
+        raise ConfigurationError(f"{url}: its scheme needs a package that is not installed. {advice}") from error
+    except (ValueError, TypeError, LookupError, RuntimeError, OSError) as error:
+        raise ConfigurationError(f"{url}: {error}. Sources are paths, http(s)://, s3:// or gs:// URLs") from error
+    return files, path
 
 
 def client_errors() -> tuple[type[Exception], ...]:

@@ -7,12 +7,17 @@ messages, where a row comes from.
 import re
 from dataclasses import dataclass
 from io import StringIO
+from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
 from pydantic import BaseModel, Field, ValidationError, create_model
 
 from components.errors import CaptioningError, ConfigurationError
+from components.files import read_file
+
+MAX_BYTES = 1 << 30
+"""Of a captions or split file; COCO's has 66 MB."""
 
 Id = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
@@ -32,6 +37,14 @@ class _Image(BaseModel):
 
 class _Karpathy(BaseModel):
     images: list[_Image]
+
+
+def read_text(path: Path) -> str:
+    """The text of a captions or split file. Raises `CaptioningError` for what is no file, too large, or not UTF-8."""
+    try:
+        return decode(read_file(path, MAX_BYTES), str(path))
+    except OSError as error:
+        raise CaptioningError(f"cannot read {path}: {error.strerror}") from error
 
 
 def decode(content: bytes, where: str) -> str:

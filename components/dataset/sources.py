@@ -58,14 +58,14 @@ def obtain_sources(config: DatasetConfig, downloads: Path, report: Report | None
         urls = list(dict.fromkeys(_resolve(root, address) for root in (config.root, *config.mirrors)))
         path = _local_path(urls[0], downloads)
         remote, sha256 = _is_remote(urls[0]), config.sha256.get(address, "")
-        if not path.exists():
+        if not _exists(path):
             if not remote:
                 raise ConfigurationError(
                     f"there is no {path}. Set dataset.root to the folder or URL that holds {address}, "
                     "by --set dataset.root=… or CAPTIONING_DATASET_ROOT"
                 )
             download(urls, path, sha256=sha256, report=report)
-        if sha256 and (path.is_dir() or sha256 != ((remote and recorded_sha256(path)) or file_digest(path))):
+        if sha256 and (not path.is_file() or sha256 != ((remote and recorded_sha256(path)) or file_digest(path))):
             raise ConfigurationError(f"{path} has not the SHA-256 that dataset.sha256 says. Delete it, or correct that")
         fingerprints[address] = fingerprint(path)
     return fingerprints
@@ -80,6 +80,13 @@ def fingerprint(path: Path) -> str:
         return file_digest(path)
     with open_archive(path) as archive:
         return hashlib.sha256(repr(archive.listing()).encode()).hexdigest()
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # its name is too long
+        return False
 
 
 def _resolve(root: str, address: str) -> str:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from components.dataset.archive import whole_names
-from components.dataset.rows import decode, read_csv, read_karpathy
+from components.dataset.rows import read_csv, read_karpathy, read_text
 from components.errors import CaptioningError
 
 
@@ -14,7 +14,7 @@ def read_splits(path: Path) -> dict[str, str]:
     Raises `CaptioningError` for a photograph with two splits or none.
     """
     where = str(path)
-    text = decode(path.read_bytes(), where)
+    text = read_text(path)
     if path.suffix.lower() == ".json":
         unit, rows = "image", read_karpathy(text, where)
     else:

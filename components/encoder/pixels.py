@@ -29,6 +29,10 @@ MAX_BYTES = 100_000_000
 MAX_PIXELS = 89_000_000
 """Larger pictures are refused before they are decoded: a small file can claim any size."""
 
+MAX_SCANNED = 50 * MAX_PIXELS
+"""Pixels times scans of a JPEG: each scan of a few bytes goes over all of them again, and a file has room for many."""
+JPEG_SCAN = b"\xff\xda"
+
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 """What is decoded. Pillow's other readers are rarely needed, and one of them (EPS) starts a program."""
 
@@ -97,6 +101,8 @@ def _decode(data: bytes) -> Image.Image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise BadImageError(f"{width} × {height} pixels are more than {MAX_PIXELS:,}")
+            if image.format in ("JPEG", "MPO") and width * height * data.count(JPEG_SCAN) > MAX_SCANNED:
+                raise BadImageError(f"{data.count(JPEG_SCAN):,} scans are too many for {width} × {height} pixels")
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
             return _to_rgb(image)

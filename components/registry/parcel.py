@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
 from components.artifacts import file_digest, write_atomic
 from components.dataset.archive import DAMAGED
 from components.errors import CaptioningError, ConfigurationError
+from components.files import require_file
 
 PARCEL_SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -69,6 +70,7 @@ def open_parcel(parcel: Path, folder: Path) -> dict[str, Any]:
         CaptioningError: it is no parcel, or not whole, or has a member that it should not have, which is named.
     """
     try:
+        require_file(parcel)
         with zipfile.ZipFile(parcel) as archive:
             members = _members(archive, parcel)
             manifest = _read_manifest(archive, members.pop(MANIFEST, None), parcel)
@@ -100,11 +102,8 @@ def _members(archive: zipfile.ZipFile, parcel: Path) -> dict[str, zipfile.ZipInf
         name, kind = member.filename, stat.S_IFMT(member.external_attr >> 16)
         if name in found:
             raise _refusal(parcel, name, "is there twice")
-        if (
-            name != member.orig_filename
-            or name != str(PurePosixPath(name))
-            or {"..", "/"} & {*PurePosixPath(name).parts}
-        ):
+        path = PurePosixPath(name)  # for which //host is absolute, too
+        if name != member.orig_filename or name != str(path) or path.is_absolute() or ".." in path.parts:
             raise _refusal(parcel, name, "does not lie below the parcel's folder, or has an unusual name")
         if "\\" in name or ":" in name or kind not in (0, stat.S_IFREG) or member.flag_bits & 1:
             raise _refusal(parcel, name, "is a link, encrypted, or otherwise no plain file")
@@ -120,7 +119,8 @@ def _read_manifest(archive: zipfile.ZipFile, member: zipfile.ZipInfo | None, par
     if member.file_size > MANIFEST_BYTES:
         raise _refusal(parcel, MANIFEST, f"has {member.file_size:,} bytes, more than any manifest")
     try:
-        content = json.loads(archive.read(member))
+        with archive.open(member) as file:
+            content = json.loads(file.read(member.file_size))  # and no more, whatever it unpacks to
     except RecursionError:
         raise _refusal(parcel, MANIFEST, "is nested too deeply") from None
     schema = content.get("schema") if isinstance(content, dict) else None

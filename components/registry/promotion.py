@@ -48,12 +48,13 @@ def find_champion(name: str) -> RegisteredModel | None:
 
 def gather(challenger: RegisteredModel, champion: RegisteredModel | None) -> tuple[Evidence, Evidence | None]:
     """What is known of both: of the last evaluation on data that both were judged on, else of each one's last."""
-    runs = [_evaluations(model) for model in (challenger, champion) if model]
+    models = (challenger, champion) if champion else (challenger,)
+    runs = [_evaluations(model) for model in models]
     common = [data for data in runs[0] if all(data in judged for judged in runs)]
-    found = []
-    for model, judged in zip((challenger, champion), runs, strict=False):
-        data = common[0] if common else next(iter(judged), "")
-        found.append(_evidence(model, judged.get(data, "")))  # type: ignore[arg-type]
+    found = [
+        _evidence(model, judged[common[0]] if common else next(iter(judged.values()), ""))
+        for model, judged in zip(models, runs, strict=True)
+    ]
     return found[0], found[1] if champion else None
 
 
@@ -66,10 +67,14 @@ def promote(challenger: RegisteredModel, champion: RegisteredModel | None) -> No
     Raises:
         CaptioningError: another promotion came between.
     """
+    _move(challenger, champion, before=champion.version if champion else "")
+
+
+def _move(challenger: RegisteredModel, champion: RegisteredModel | None, before: str) -> None:
     client, token = MlflowClient(), uuid.uuid4().hex
     client.set_registered_model_tag(challenger.name, TOKEN_TAG, token)
     _require_nobody_else(challenger.name, token, champion)
-    client.set_model_version_tag(challenger.name, challenger.version, BEFORE_TAG, champion.version if champion else "")
+    client.set_model_version_tag(challenger.name, challenger.version, BEFORE_TAG, before)
     client.set_registered_model_alias(challenger.name, CHAMPION, challenger.version)
     _require_nobody_else(challenger.name, token, challenger)
 
@@ -87,14 +92,13 @@ def roll_back(name: str) -> tuple[RegisteredModel, RegisteredModel]:
     if not before:
         raise CaptioningError(f"there was no champion before {champion.uri}: nothing to roll back to")
     kept = MlflowClient().get_model_version(name, before).tags.get(BEFORE_TAG, "")
-    promote(describe(f"models:/{name}/{before}"), champion)
     # What was champion before it stays so: else two rollbacks would go to and fro.
-    MlflowClient().set_model_version_tag(name, before, BEFORE_TAG, kept)
+    _move(describe(f"models:/{name}/{before}"), champion, before=kept)
     return champion, describe(f"models:/{name}@{CHAMPION}")
 
 
 def record_decision(run_id: str, decision: Decision, challenger: Evidence, champion: Evidence | None) -> None:
-    """Keeps the decision with the MLflow run, and on the version that it is about."""
+    """Keeps the decision with the MLflow run, and on the version that it is about, unless that is champion already."""
     client = MlflowClient()
     known = [asdict(evidence) | {"cider": None} for evidence in (challenger, champion) if evidence]
     client.log_dict(run_id, {"decision": asdict(decision), "known": known}, DECISION_FILE)
@@ -102,6 +106,8 @@ def record_decision(run_id: str, decision: Decision, challenger: Evidence, champ
     client.set_tag(run_id, "verdict", decision.verdict)
     if decision.difference is not None:
         client.log_metric(run_id, "cider_difference", decision.difference)
+    if champion and champion.model == challenger.model:
+        return  # what made it champion stays noted on it
     name, _, version = challenger.model.removeprefix("models:/").partition("/")
     told = json.dumps({"run": run_id, "promote": decision.promote, "reasons": decision.reasons})
     client.set_model_version_tag(name, version, "captioning.decision", told[:5000])

@@ -48,32 +48,27 @@ class Reference:
 
     def distances(self, vectors: Vectors) -> np.ndarray:
         """Each vector's distance from the mean, in standard deviations (root mean square): (vectors,)."""
-        mean, deviation = np.array(self.mean), np.array(self.deviation)
-        varies = deviation > 0
-        if not varies.any():
-            return np.zeros(len(vectors))
-        starts = range(0, len(vectors), ROWS)
-        found = [
-            np.sqrt((((vectors[i : i + ROWS] - mean)[:, varies] / deviation[varies]) ** 2).mean(axis=1)) for i in starts
-        ]
+        found = [self._distances(vectors[start : start + ROWS]) for start in range(0, len(vectors), ROWS)]
         return np.concatenate(found) if found else np.empty(0)
 
     def compare(self, vectors: Vectors, captions: "pd.Series[str]") -> pd.DataFrame:
         """The table `schema.DRIFT`: one row, of embeddings and the captions that a model gave them."""
         count = len(vectors)
         sums = [vectors[start : start + ROWS].sum(axis=0, dtype=np.float64) for start in range(0, count, ROWS)]
-        mean, deviation = np.array(self.mean), np.array(self.deviation)
-        varies = deviation > 0
-        judged = count and varies.any()
-        moved = (np.sum(sums, axis=0) / count - mean)[varies] / deviation[varies] if judged else np.zeros(1)
         row = {
             "images": count,
-            "embedding_shift": float(np.sqrt((moved**2).mean())),
+            "embedding_shift": self._distances(np.sum(sums, axis=0)[None] / count).item() if count else 0.0,
             "outlier_share": float((self.distances(vectors) > self.far).mean()) if count else 0.0,
             "caption_words": float(captions.str.count(r"\S+").mean()) if count else self.caption_words,
             "training_caption_words": self.caption_words,
         }
         return pd.DataFrame([row]).astype(DRIFT)
+
+    def _distances(self, rows: np.ndarray) -> np.ndarray:
+        deviation = np.array(self.deviation)
+        varies = deviation > 0
+        offsets = (rows - np.array(self.mean))[:, varies] / deviation[varies]
+        return np.asarray(np.sqrt((offsets**2).sum(axis=1) / max(1, varies.sum())))
 
     def save(self, path: Path) -> None:
         """Writes JSON that `load` reads."""

@@ -2,8 +2,8 @@
 
 import base64
 import io
+import json
 from collections.abc import Mapping
-from contextlib import redirect_stderr
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,18 +13,20 @@ import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from PIL import Image
 
 from components.decoder.caption import Search
+from components.evaluation.summary import GALLERY_FILE
 from components.registry.captioner import CAPTIONER_FOLDER, CODE_FILE
 from components.registry.models import CHALLENGER, CHAMPION, DIGEST_TAG, RegisteredModel, describe
 from components.registry.seal import SEAL_TAG, seal_of
 
 CARD_FILE = "README.md"
-GALLERY_FILE = "gallery.html"
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "tensorflow")
 
 
@@ -56,10 +58,16 @@ def add_version(folder: Path, digest: str, name: str, run_id: str, description: 
     client = MlflowClient()
     tags = {DIGEST_TAG: digest, SEAL_TAG: seal_of(folder)}
     model_id = _log(client, folder, name, run_id)
-    with redirect_stderr(io.StringIO()):  # MLflow prints there what our callers say in their own words
-        found = str(mlflow.register_model(f"models:/{model_id}", name, tags=tags).version)
-    client.update_model_version(name, found, description=description)
-    return found
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    # In one step with what it is of and its card, unlike `mlflow.register_model`: a kill leaves all of it, or nothing.
+    source = f"models:/{model_id}"
+    found = client.create_model_version(name, source, tags=tags, description=description, model_id=model_id).version
+    client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: json.dumps([{"name": name, "version": found}])})
+    return str(found)
 
 
 def challenge(name: str, version: str) -> RegisteredModel:

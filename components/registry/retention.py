@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 def plan_cleaning(home: Path, age: timedelta) -> list[Leftover]:
     """What was not used for so long, and is needed by nothing that stays: in `home`, and in the MLflow in use."""
     found = Shelf.read()
-    live = [shelf.time_of(run.info.start_time) for run in found.runs if shelf.is_live(run)]
+    live = [shelf.time_of(run.info.start_time) for run in found.runs if shelf.is_live(run, shelf.SILENT)]
     before = min([datetime.now(UTC) - age, *live])
     return [*home_leftovers(home, before), *_leftovers(found, before)]
 

@@ -84,12 +84,12 @@ def family_used(family: Iterable[Any]) -> datetime:
     return time_of(max(max(run.info.start_time, run.info.end_time or 0) for run in family))
 
 
-def is_live(run: Any, silent: timedelta | None = None) -> bool:
-    """Whether a run is at work now: it has not ended, and was heard of within that time, by default `SILENT`."""
+def is_live(run: Any, silent: timedelta) -> bool:
+    """Whether a run is at work now: it has not ended, and was heard of within that time."""
     if run.info.status != "RUNNING":
         return False
     heard = [metric.timestamp for metric in MlflowClient().get_metric_history(run.info.run_id, _HEARTBEAT)]
-    return datetime.now(UTC) - time_of(max([run.info.start_time, *heard])) < (SILENT if silent is None else silent)
+    return datetime.now(UTC) - time_of(max([run.info.start_time, *heard])) < silent
 
 
 def time_of(milliseconds: int) -> datetime:

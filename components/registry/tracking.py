@@ -1,21 +1,30 @@
 """Runs in MLflow: one run a flow run, with the profile, the figures and the reports."""
 
+import logging
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from sqlalchemy.exc import SQLAlchemyError
 
-from components.errors import CaptioningError
+from components.artifacts import take_turn
+from components.errors import CaptioningError, find_remedy
 from components.redaction import without_login
+from components.registry.abandoned import PROCESS_TAG, end_abandoned, this_process
+
+log = logging.getLogger(__name__)
 
 EXPERIMENT = "captioning"
+FAULTS = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
+"""What MLflow calls that its server or its database fails."""
 
 
 def connect(tracking_uri: str, artifacts: Path) -> None:
@@ -25,18 +34,28 @@ def connect(tracking_uri: str, artifacts: Path) -> None:
     """
     mlflow.set_tracking_uri(tracking_uri)
     mlflow.set_registry_uri(tracking_uri)
-    local = tracking_uri.startswith("sqlite:")
+    path = Path(tracking_uri.removeprefix("sqlite:///").partition("?")[0])
+    local = tracking_uri.startswith("sqlite:///")
     try:
-        if local:
-            _look_into(Path(tracking_uri.removeprefix("sqlite:///")))
-        if mlflow.get_experiment_by_name(EXPERIMENT) is None:
-            mlflow.create_experiment(EXPERIMENT, artifacts.absolute().as_uri() if local else None)
-    except Exception as error:
-        raise CaptioningError(
-            f"MLflow at {tracking_uri} cannot be used: {error}\n"
+        # MLflow makes a database in many steps, and another process would find it in the middle of them.
+        with take_turn(path.with_name(f"{path.name}.lock"), f"opens {path}") if local else nullcontext():
+            if local:
+                _look_into(path)
+            if mlflow.get_experiment_by_name(EXPERIMENT) is None:
+                mlflow.create_experiment(EXPERIMENT, artifacts.absolute().as_uri() if local else None)
+    except Exception as error:  # of MLflow, SQLAlchemy, SQLite, Alembic: whatever it is, the database cannot be used
+        if getattr(error, "error_code", "") == "RESOURCE_ALREADY_EXISTS":  # another run was faster
+            return
+        advice = find_remedy(error) or (
             "Start it, or set CAPTIONING_TRACKING_URI to another (unset: a database in the project's home, which a "
             "backup brings back when it is damaged)"
-        ) from error
+        )
+        raise CaptioningError(f"MLflow at {tracking_uri} cannot be used: {_told(error)}\n{advice}") from error
+
+
+def _told(error: Exception) -> str:
+    """Without the SQL."""
+    return str(error).partition("\n")[0]
 
 
 def _look_into(database: Path) -> None:
@@ -48,10 +67,15 @@ def _look_into(database: Path) -> None:
 
 @contextmanager
 def tracked_run(name: str, params: Mapping[str, Any]) -> Iterator[str]:
-    """A run that ends finished, or failed when the block raises, with the machine's load. Gives its id."""
+    """A run that ends finished, or failed when the block raises, with the machine's load. Gives its id.
+
+    Runs that were killed on this machine end as such when the next one begins. Raises `CaptioningError` when MLflow
+    fails meanwhile.
+    """
     client = MlflowClient()
     experiment = client.get_experiment_by_name(EXPERIMENT)
-    run = client.create_run(experiment.experiment_id, run_name=name)
+    end_abandoned(client, experiment.experiment_id)
+    run = client.create_run(experiment.experiment_id, run_name=name, tags={PROCESS_TAG: this_process()})
     run_id: str = run.info.run_id
     status = "FAILED"
     try:
@@ -60,11 +84,28 @@ def tracked_run(name: str, params: Mapping[str, Any]) -> Iterator[str]:
         with _watched(run_id):
             yield run_id
         status = "FINISHED"
+        client.set_terminated(run_id, status)
+    except (MlflowException, SQLAlchemyError) as error:
+        if getattr(error, "error_code", FAULTS[0]) not in FAULTS:  # ours
+            raise
+        raise CaptioningError(
+            f"MLflow at {mlflow.get_tracking_uri()} failed: {_told(error)}\n"
+            f"{find_remedy(error) or 'Look after it'}, and run again: finished stages are reused"
+        ) from error
     except KeyboardInterrupt:
         status = "KILLED"
         raise
     finally:
-        client.set_terminated(run_id, status)
+        if status != "FINISHED":
+            _end(run_id, status)
+
+
+def _end(run_id: str, status: str) -> None:
+    """Ends the run when MLflow lets us: what went wrong before it is what people shall hear of."""
+    try:
+        MlflowClient().set_terminated(run_id, status)
+    except (MlflowException, SQLAlchemyError) as error:
+        log.warning("MLflow could not be told that its run %s ended: %s", run_id, _told(error))
 
 
 @contextmanager

@@ -8,7 +8,6 @@ import pandas as pd
 from components.dataset.archive import Location
 from components.encoder.extract import Engine, embed_shards, plan_shards
 from components.encoder.pool import EmbeddingPool, EncoderCard
-from components.errors import CaptioningError
 from components.registry.captioner import BATCH, Captioner
 
 SHARD = 1024
@@ -22,8 +21,7 @@ def fill_pools(
 
     What is in a pool is not embedded again. Raises `CaptioningError` when the captioner has no encoder in it.
     """
-    if not captioner.encoders:
-        raise CaptioningError("this model has no encoder in it: register it with registry.bundle_encoder=true")
+    captioner.require_own_encoders()
     filled = []
     for encoder in captioner.encoders:
         pool = EmbeddingPool.of(pools, EncoderCard(**encoder.card))

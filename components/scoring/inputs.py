@@ -3,19 +3,24 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from components.dataset.archive import Location, is_url, open_archive, parent_of
+from components.dataset.archive import Location, is_url, open_archive, open_file, parent_of
 from components.encoder.photographs import read_photographs
 from components.errors import ConfigurationError
+from components.files import read_all
 from components.redaction import redacted
 
 PATH_COLUMN = "path"
 INPUT = "input"
 """What the photographs' table calls the only archive there is."""
+MOST, LIST_BYTES = 10_000_000, 1 << 28
+"""Images that a list may name, and bytes that a text file of them may have."""
 LISTS = (".parquet", ".txt")
 
 
@@ -78,19 +83,40 @@ def _is_list(images: Location) -> bool:
 
 
 def _listed(images: Location) -> list[str]:
-    import fsspec
-
     try:
-        with fsspec.open(str(images), "rb") as file:
-            if str(images).lower().endswith(".txt"):
-                lines = file.read().decode("utf-8").splitlines()
-                paths = [line.strip() for line in lines if line.strip()]
-            else:
-                table = pq.ParquetFile(file)
-                if PATH_COLUMN not in table.schema_arrow.names:
-                    has = ", ".join(table.schema_arrow.names)
-                    raise ConfigurationError(f"{images} has no column {PATH_COLUMN!r}; it has {has}")
-                paths = table.read([PATH_COLUMN])[PATH_COLUMN].to_pylist()
-    except (OSError, ValueError, ImportError) as error:  # pyarrow's errors are ValueErrors
+        with open_file(images) as file:
+            paths = _lines(file) if str(images).lower().endswith(".txt") else _rows(file, images)
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise ConfigurationError(f"{images} is not a list of paths that can be read: {error}") from error
-    return list(dict.fromkeys(map(str, paths)))
+    if len(paths) > MOST:
+        raise ConfigurationError(f"{images} lists more than {MOST:,} images: divide it")
+    return list(paths)
+
+
+def _lines(file: IO[bytes]) -> dict[str, None]:
+    lines = read_all(file, LIST_BYTES).decode("utf-8-sig").splitlines()
+    return dict.fromkeys(line.strip() for line in lines if line.strip())
+
+
+def _rows(file: IO[bytes], images: Location) -> dict[str, None]:
+    """The values of the column, each once: a few bytes can stand for any number of equal ones."""
+    table = pq.ParquetFile(file)
+    schema = table.schema_arrow
+    if PATH_COLUMN not in schema.names:
+        has = ", ".join(schema.names)[:1000]
+        raise ConfigurationError(f"{images} has no column {PATH_COLUMN!r}; it has {has}")
+    if schema.names.count(PATH_COLUMN) > 1:
+        raise ValueError(f"it has several columns {PATH_COLUMN!r}")
+    if not table.metadata.num_rows:
+        return {}
+    kind = schema.field(PATH_COLUMN).type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        table = pq.ParquetFile(file, read_dictionary=[PATH_COLUMN])
+    elif not pa.types.is_null(kind) and not pa.types.is_dictionary(kind):
+        raise ValueError(f"its column {PATH_COLUMN!r} holds {str(kind)[:100]}, not text")
+    paths: dict[str, None] = {}
+    for batch in table.iter_batches(columns=[PATH_COLUMN]):
+        paths |= dict.fromkeys(map(str, batch.column(0).unique().to_pylist()))
+        if len(paths) > MOST:
+            break
+    return paths

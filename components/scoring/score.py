@@ -1,7 +1,7 @@
 """Captioning a batch of images, part by part: one row an image, whatever happened to it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -11,7 +11,7 @@ import pandas as pd
 
 from components.artifacts import write_atomic
 from components.dataset.archive import Location
-from components.encoder.pool import JoinedVectors
+from components.encoder.pool import EmbeddingPool, Found, JoinedVectors
 from components.encoder.store import reasons_of
 from components.registry.captioner import Captioner
 from components.registry.reference import REFERENCE_FILE, Reference
@@ -23,7 +23,7 @@ DRIFT_FILE = "drift.parquet"
 NOTHING = sha256(b"").hexdigest()
 """What an input that cannot be read is called."""
 
-Known = dict[str, tuple[str, float]]
+Captions = dict[str, tuple[str, float]]
 """Content → caption and log-probability."""
 
 
@@ -51,15 +51,12 @@ def score_parts(
     `known` are predictions of the same scorer: a content that is among them, or came in an earlier part, is not
     captioned again. A part that is there already, of a run that was killed, stays. `pools` holds each encoder's pool.
     """
-    ok = known[known["status"] == "ok"]
-    captions: Known = dict(zip(ok["image_id"], zip(ok["caption"], ok["logprob"], strict=True), strict=True))
+    captions = _captions(known)
     work = _Work(captioner, scorer, archives, pools, captions)
     for number, start in enumerate(range(0, len(new), SHARD)):
         path = folder / PART.format(number)
         if path.exists():
-            done = pd.read_parquet(path)
-            fine = done[done["status"] == "ok"]
-            captions |= dict(zip(fine["image_id"], zip(fine["caption"], fine["logprob"], strict=True), strict=True))
+            captions |= _captions(pd.read_parquet(path))
             continue
         table = work.part(new.iloc[start : start + SHARD])
         with write_atomic(path) as temporary:
@@ -68,13 +65,18 @@ def score_parts(
     return len(new)
 
 
+def _captions(predictions: pd.DataFrame) -> Captions:
+    ok = predictions[predictions["status"] == "ok"]
+    return dict(zip(ok["image_id"], zip(ok["caption"], ok["logprob"], strict=True), strict=True))
+
+
 @dataclass(frozen=True)
 class _Work:
     captioner: Captioner
     scorer: Scorer
     archives: Mapping[str, Location]
     pools: Path
-    captions: Known = field(default_factory=dict)
+    captions: Captions
 
     def part(self, inputs: pd.DataFrame) -> pd.DataFrame:
         """The predictions of some inputs; their new contents' captions are remembered."""
@@ -83,12 +85,7 @@ class _Work:
         found = [pool.find(inputs["digest"].tolist()) for pool in filled]
         good = inputs["digest"].map(lambda digest: all(digest in known.places for known in found)).astype(bool)
         unseen = [digest for digest in inputs.loc[good, "digest"].unique() if digest not in self.captions]
-        vectors = JoinedVectors(
-            [
-                pool.vectors([known.places[digest] for digest in unseen])
-                for pool, known in zip(filled, found, strict=True)
-            ]
-        )
+        vectors = _join(filled, found, unseen)
         for digest, (best, *_) in zip(unseen, self.captioner.caption(vectors, self.scorer.search), strict=True):
             self.captions[digest] = best.text, best.logprob
         table = pd.DataFrame(
@@ -115,8 +112,11 @@ class _Work:
         pools = fill_pools(self.captioner, inputs.iloc[:0], self.archives, self.pools)
         found = [pool.find(inputs["digest"].unique().tolist()) for pool in pools]
         digests = [d for d in inputs["digest"] if all(d in known.places for known in found)]
-        vectors = JoinedVectors(
-            [pool.vectors([known.places[d] for d in digests]) for pool, known in zip(pools, found, strict=True)]
-        )
+        vectors = _join(pools, found, digests)
         texts = pd.Series([self.captions[digest][0] for digest in digests], dtype="str")
         return Reference.load(self.captioner.folder / REFERENCE_FILE).compare(vectors, texts)
+
+
+def _join(pools: Sequence[EmbeddingPool], found: Sequence[Found], digests: Sequence[str]) -> JoinedVectors:
+    parts = zip(pools, found, strict=True)
+    return JoinedVectors([pool.vectors([known.places[digest] for digest in digests]) for pool, known in parts])

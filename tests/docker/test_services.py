@@ -281,8 +281,8 @@ def test_the_worker_captions_the_inbox(stack: Stack, docker_folder: Path, photo:
     check, environment = ["python", str(docker_folder / "health.py")], stack.environment("worker")
     assert stack.run(check, **environment).returncode == 1
     ready = lambda: stack.run(check, **environment).returncode == 0  # noqa: E731
-    api = environment["PREFECT_API_URL"]
-    with stack.process("worker", stack.command("worker"), ready, env=environment):
+    api, haste = environment["PREFECT_API_URL"], {"PREFECT_WORKER_QUERY_SECONDS": "1"}
+    with stack.process("worker", stack.command("worker"), ready, env=environment | haste):
         deployment = json.loads(ask(f"{api}/deployments/name/score-images/score-nightly")[1])["id"]
         run = json.loads(ask(f"{api}/deployments/{deployment}/create_flow_run", {})[1])["id"]
         ended = f"select state_type from flow_run where id = '{run}' and end_time is not null"

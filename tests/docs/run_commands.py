@@ -1,4 +1,4 @@
-"""Runs `captioning` commands from standard input, a line each, in one process; starting one for each would take minutes."""
+"""Runs `captioning` commands from standard input, a line each, in one process: starting each would take minutes."""
 
 import os
 import shlex

@@ -33,7 +33,7 @@ def blocks(kind: str) -> list[str]:
 
 @pytest.fixture
 def place(tmp_path: Path, photograph: Callable[[int], bytes]) -> Path:
-    """A folder with all that the README's commands are given: photographs, captions, a profile, a folder of pictures."""
+    """A folder with what the README's commands are given: photographs, captions, a profile, a folder of pictures."""
     (profile,) = blocks("toml")
     data = tmp_path / "data"
     data.mkdir()

@@ -31,10 +31,19 @@ weights = "package"
 """
 
 
-def captioning(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "flows.cli", *arguments]
-    environment = {**os.environ, "CAPTIONING_HOME": str(home), "PREFECT_HOME": str(home / "prefect")}
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, cwd=home, env=environment)
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def captioning(home: Path, server: dict[str, str]) -> Command:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "flows.cli", *arguments]
+        environment = {**os.environ, **server, "CAPTIONING_HOME": str(home)}
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=300, cwd=home, env=environment
+        )
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +63,8 @@ def home(tmp_path_factory: pytest.TempPathFactory, photograph: Callable[[int], b
     return home
 
 
-def test_check_tells_of_every_rule_and_names_the_leak(home: Path) -> None:
-    done = captioning(home, "check", "--profile", "leaky.toml", "--json")
+def test_check_tells_of_every_rule_and_names_the_leak(home: Path, captioning: Command) -> None:
+    done = captioning("check", "--profile", "leaky.toml", "--json")
     assert done.returncode == 3, done.stderr
     found = json.loads(done.stdout)
     assert found["passed"] is False
@@ -70,18 +79,18 @@ def test_check_tells_of_every_rule_and_names_the_leak(home: Path) -> None:
     assert "19.jpg" in page
 
 
-def test_only_the_tables_asked_for_are_judged(home: Path) -> None:
-    done = captioning(home, "check", "--profile", "leaky.toml", "--only", "captions")
+def test_only_the_tables_asked_for_are_judged(home: Path, captioning: Command) -> None:
+    done = captioning("check", "--profile", "leaky.toml", "--only", "captions")
     assert done.returncode == 0, done.stderr
     assert "captions: passed" in done.stdout
     assert "images" not in done.stdout
-    unknown = captioning(home, "check", "--profile", "leaky.toml", "--only", "caption")
+    unknown = captioning("check", "--profile", "leaky.toml", "--only", "caption")
     assert unknown.returncode == 2
     assert "there is no table caption; there is captions, vocabulary, images" in unknown.stderr
 
 
-def test_a_leak_stops_training_before_anything_is_embedded(home: Path) -> None:
-    done = captioning(home, "train", "--profile", "leaky.toml")
+def test_a_leak_stops_training_before_anything_is_embedded(home: Path, captioning: Command) -> None:
+    done = captioning("train", "--profile", "leaky.toml")
     assert done.returncode == 3
     assert "no-photograph-in-two-splits" in done.stderr
     assert "19.jpg" in done.stderr
@@ -89,21 +98,19 @@ def test_a_leak_stops_training_before_anything_is_embedded(home: Path) -> None:
     assert not (home / "embeddings").exists()
 
 
-def test_a_leak_that_is_tolerated_is_a_warning(home: Path) -> None:
-    done = captioning(
-        home, "check", "--profile", "leaky.toml", "--only", "images", "--set", "limits.max_leaked_images=1"
-    )
+def test_a_leak_that_is_tolerated_is_a_warning(home: Path, captioning: Command) -> None:
+    done = captioning("check", "--profile", "leaky.toml", "--only", "images", "--set", "limits.max_leaked_images=1")
     assert done.returncode == 0, done.stderr
     assert "warning: photographs, photograph-in-one-split" in done.stdout
 
 
 def test_what_cannot_be_decoded_is_in_the_quarantine_and_tried_again_when_it_is_replaced(
-    home: Path, photograph: Callable[[int], bytes]
+    home: Path, captioning: Command, photograph: Callable[[int], bytes]
 ) -> None:
     (home / "photos" / "19.jpg").write_bytes(photograph(19))
     (home / "photos" / "3.jpg").write_bytes(photograph(3)[:-50])
     asked = ("--profile", "leaky.toml", "--only", "embeddings,training_set", "--set", "limits.max_bad_fraction=0.2")
-    done = captioning(home, "check", *asked)
+    done = captioning("check", *asked)
     assert done.returncode == 0, done.stderr
     assert "warning: images, image-readable" in done.stdout
     assert "file_name=3.jpg" in done.stdout
@@ -115,7 +122,7 @@ def test_what_cannot_be_decoded_is_in_the_quarantine_and_tried_again_when_it_is_
     assert "Put a whole image in its place" in row["remedy"]
 
     (home / "photos" / "3.jpg").write_bytes(photograph(3))
-    again = captioning(home, "check", *asked)
+    again = captioning("check", *asked)
     assert again.returncode == 0, again.stderr
     assert "20 photographs, 1 of them to embed" in again.stderr
     assert "warning" not in again.stdout

@@ -12,7 +12,6 @@ import pandas as pd
 import prefect
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.testing.utilities import prefect_test_harness
 
 from components.artifacts import Artifact, Stage, run_stage
 from components.encoder.photographs import PHOTOGRAPHS_FILE, read_photographs
@@ -37,10 +36,7 @@ print(json.dumps({"reused": made.reused, "rows": made.rows, "tensorflow": "tenso
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def server() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
+pytestmark = pytest.mark.usefixtures("server")
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """What a flow that failed or crashed leaves behind, on a real Prefect server."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
 from prefect.states import Crashed, Failed
-from prefect.testing.utilities import prefect_test_harness
 
 from components.errors import CaptioningError, ConfigurationError
 from components.profile import Profile
@@ -37,10 +36,7 @@ REQUEST = ScoringRequest(images="/inbox", out=Path("/predictions"))
 RUNS: list[FlowRun] = []
 
 
-@pytest.fixture(scope="module", autouse=True)
-def server() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
+pytestmark = pytest.mark.usefixtures("server")
 
 
 @flow(name="work")

@@ -7,7 +7,7 @@ import fsspec
 import prefect
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.testing.utilities import prefect_test_harness
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from components.dataset import sources
 from components.errors import CaptioningError, ConfigurationError
@@ -15,11 +15,7 @@ from components.profile import Profile
 from flows import tasks
 from flows.settings import settings
 
-
-@pytest.fixture(scope="module", autouse=True)
-def server() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
+pytestmark = pytest.mark.usefixtures("server")
 
 
 @pytest.fixture
@@ -60,7 +56,7 @@ def test_a_failed_download_is_tried_again_and_its_progress_shown(
     fetch(profile)
     assert len(calls) == 2
     with get_client(sync_client=True) as client:
-        shown = [artifact for artifact in client.read_artifacts() if artifact.key == "download-all-json"]
+        shown = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["download-all-json"])))
     assert [(artifact.type, artifact.data) for artifact in shown] == [("progress", 100)]
 
 

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -22,6 +24,7 @@ SMALL = [
     *("--set", "dataset.scenes.images={train=96, dev=24}", "--set", "vocabulary.min_count=2"),
     *("--set", "training.epochs=3", "--set", "training.steps_per_epoch=30", "--set", "encoder.shard_size=40"),
 ]
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def started(home: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -30,10 +33,17 @@ def started(home: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=home, env=environment)
 
 
-def captioning(home: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+def alone(home: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """A command that has a Prefect server of its own, unless the settings name one."""
     command = [sys.executable, "-m", "flows.cli", *arguments]
     environment = {**os.environ, "CAPTIONING_HOME": str(home), "PREFECT_HOME": str(home / "prefect"), **settings}
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=400, cwd=home, env=environment)
+
+
+@pytest.fixture(scope="module")
+def captioning(server: dict[str, str]) -> Command:
+    """A command that uses the Prefect server of the tests."""
+    return partial(alone, **server)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +53,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(home: Path) -> dict:
-    done = captioning(home, "train", "--profile", "demo", *SMALL, "--json")
+    done = alone(home, "train", "--profile", "demo", *SMALL, "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -82,7 +92,9 @@ def test_training_ends_with_a_registered_model_and_its_report(home: Path, traine
     assert scores["cider_low"] < scores["cider"] == trained["metrics"]["cider"] < scores["cider_high"]
 
 
-def test_second_run_reuses_every_stage_and_the_registered_version(home: Path, trained: dict) -> None:
+def test_second_run_reuses_every_stage_and_the_registered_version(
+    home: Path, trained: dict, captioning: Command
+) -> None:
     again = captioning(home, "train", "--profile", "demo", *SMALL, "--json")
     assert again.returncode == 0, again.stderr
     result = json.loads(again.stdout)
@@ -91,7 +103,7 @@ def test_second_run_reuses_every_stage_and_the_registered_version(home: Path, tr
     assert result["metrics"] == trained["metrics"]
 
 
-def test_a_damaged_artefact_is_made_again(home: Path, trained: dict) -> None:
+def test_a_damaged_artefact_is_made_again(home: Path, trained: dict, captioning: Command) -> None:
     vocabulary = next((home / "stages").glob("vocabulary-*")) / "vocabulary.json"
     content = vocabulary.read_bytes()
     vocabulary.write_bytes(content[:-20])
@@ -101,7 +113,7 @@ def test_a_damaged_artefact_is_made_again(home: Path, trained: dict) -> None:
     assert vocabulary.read_bytes() == content
 
 
-def test_scoring_quarantines_what_it_cannot_read(home: Path, photos: Path) -> None:
+def test_scoring_quarantines_what_it_cannot_read(home: Path, photos: Path, captioning: Command) -> None:
     done = captioning(home, "score", "--images", str(photos), "--out", str(home / "out"), "--json")
     assert done.returncode == 4, done.stderr
     result = json.loads(done.stdout)
@@ -115,7 +127,9 @@ def test_scoring_quarantines_what_it_cannot_read(home: Path, photos: Path) -> No
     assert sum(len(shard["bad"]) for shard in shards) == 2
 
 
-def test_what_was_scored_is_not_scored_again_and_what_is_new_is_added(home: Path, photos: Path) -> None:
+def test_what_was_scored_is_not_scored_again_and_what_is_new_is_added(
+    home: Path, photos: Path, captioning: Command
+) -> None:
     again = captioning(home, "score", "--images", str(photos), "--out", str(home / "out"), "--json")
     assert again.returncode == 0, again.stderr
     result = json.loads(again.stdout)
@@ -132,7 +146,9 @@ def test_what_was_scored_is_not_scored_again_and_what_is_new_is_added(home: Path
 
 
 @pytest.mark.skipif(shutil.which("java") is None, reason="Spark runs on Java, which is not installed")
-def test_two_executors_of_spark_write_what_the_local_engine_writes(home: Path, photos: Path) -> None:
+def test_two_executors_of_spark_write_what_the_local_engine_writes(
+    home: Path, photos: Path, captioning: Command
+) -> None:
     here = captioning(home, "score", "--images", str(photos), "--out", str(home / "here"))
     assert here.returncode == 4, here.stderr
     spark = ("--engine", "spark", "--out", str(home / "spark"), "--json")
@@ -146,7 +162,9 @@ def test_two_executors_of_spark_write_what_the_local_engine_writes(home: Path, p
     assert theirs.drop(columns="batch").dtypes.equals(ours.drop(columns="batch").dtypes)
 
 
-def test_copies_of_one_picture_are_embedded_once_and_scored_with_a_warning(home: Path, photos: Path) -> None:
+def test_copies_of_one_picture_are_embedded_once_and_scored_with_a_warning(
+    home: Path, photos: Path, captioning: Command
+) -> None:
     picture = sorted(photos.glob("0*.jpg"))[0].read_bytes() + b"a content of its own"
     with zipfile.ZipFile(home / "copies.zip", "w") as archive:
         for number in range(500):
@@ -160,7 +178,7 @@ def test_copies_of_one_picture_are_embedded_once_and_scored_with_a_warning(home:
     assert sum(map(len, shards)) == 96 + 24 + 1
 
 
-def test_captions_of_single_photographs(home: Path, photos: Path) -> None:
+def test_captions_of_single_photographs(home: Path, photos: Path, captioning: Command) -> None:
     good, bad = photos / "cut.jpg", sorted(photos.glob("0*.jpg"))[0]
     done = captioning(home, "caption", str(good), str(bad), "--top", "5", "--json")
     assert done.returncode == 4, done.stderr
@@ -176,7 +194,7 @@ def test_captions_of_single_photographs(home: Path, photos: Path) -> None:
     assert drawn[0] == drawn[1] != ""
 
 
-def test_a_broken_contract_stops_the_flow_before_the_embeddings(tmp_path: Path) -> None:
+def test_a_broken_contract_stops_the_flow_before_the_embeddings(tmp_path: Path, captioning: Command) -> None:
     strict = ("--set", "limits.max_captions_per_image=3", "--set", "limits.max_unknown_rate=0")
     done = captioning(tmp_path, "train", "--profile", "demo", *SMALL, *strict, "--set", "vocabulary.min_count=40")
     assert done.returncode == 3
@@ -186,7 +204,7 @@ def test_a_broken_contract_stops_the_flow_before_the_embeddings(tmp_path: Path) 
     assert not list((tmp_path / "stages").glob("embeddings-*"))
 
 
-def test_a_killed_training_goes_on_from_its_last_epoch(home: Path, trained: dict) -> None:
+def test_a_killed_training_goes_on_from_its_last_epoch(home: Path, trained: dict, captioning: Command) -> None:
     longer = [*SMALL, "--set", "training.epochs=4", "--set", "training.seed=1"]
     with started(home, "train", "--profile", "demo", *longer) as run:
         assert run.stderr is not None
@@ -198,7 +216,9 @@ def test_a_killed_training_goes_on_from_its_last_epoch(home: Path, trained: dict
     assert "epoch 1/4" not in resumed.stderr
 
 
-def test_the_champion_is_judged_again_and_against_another(home: Path, photos: Path, trained: dict) -> None:
+def test_the_champion_is_judged_again_and_against_another(
+    home: Path, photos: Path, trained: dict, captioning: Command
+) -> None:
     changes = (*SMALL, "--set", f"evaluation.pictures={photos}")
     done = captioning(
         home, "evaluate", "--profile", "demo", *changes, "--split", "dev", "--against", "models:/captioner/2", "--json"
@@ -222,7 +242,9 @@ def test_the_champion_is_judged_again_and_against_another(home: Path, photos: Pa
     assert {"gallery.html", "comparison.json"} <= kept
 
 
-def test_the_rule_decides_on_the_challenger_and_the_way_back_is_open(home: Path, trained: dict) -> None:
+def test_the_rule_decides_on_the_challenger_and_the_way_back_is_open(
+    home: Path, trained: dict, captioning: Command
+) -> None:
     done = captioning(home, "promote", "--set", "max_slower=50", "--json")  # other work makes the clock uneven
     decision = json.loads(done.stdout)
     assert done.returncode == (0 if decision["promote"] else 1), done.stderr
@@ -243,7 +265,7 @@ def test_the_rule_decides_on_the_challenger_and_the_way_back_is_open(home: Path,
     assert "max_slow: unknown key; did you mean max_slower?" in mistaken.stderr
 
 
-def test_a_wrong_place_for_own_pictures_is_told_before_the_work(home: Path, trained: dict) -> None:
+def test_a_wrong_place_for_own_pictures_is_told_before_the_work(home: Path, trained: dict, captioning: Command) -> None:
     nowhere = ("--set", "evaluation.pictures=nowhere")
     done = captioning(home, "evaluate", "--profile", "demo", *SMALL, *nowhere, "--split", "dev")
     assert done.returncode == 2
@@ -263,7 +285,9 @@ def test_ctrl_c_ends_an_extraction_at_once_and_leaves_no_server(tmp_path: Path) 
     assert not any(str(tmp_path) in " ".join(p.info["environ"] or {}) for p in psutil.process_iter(["environ"]))
 
 
-def test_a_killed_extraction_resumes_and_ends_as_an_undisturbed_one(home: Path, trained: dict, tmp_path: Path) -> None:
+def test_a_killed_extraction_resumes_and_ends_as_an_undisturbed_one(
+    home: Path, trained: dict, tmp_path: Path, captioning: Command
+) -> None:
     with started(tmp_path, "train", "--profile", "demo", *SMALL) as run:
         while not (finished := list(tmp_path.glob("embeddings/*/*.json"))):
             assert run.poll() is None, "it ended before it could be killed"

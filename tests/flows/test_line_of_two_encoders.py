@@ -5,16 +5,14 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import prefect.settings
 import pytest
 from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
-from prefect.testing.utilities import prefect_test_harness
 
 from components.encoder.store import EmbeddingStore
 
@@ -51,13 +49,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def captioning(home: Path) -> Iterator[Command]:
-    """Runs a command against one Prefect server for all of them. Returns what it printed."""
+def captioning(home: Path, server: dict[str, str]) -> Command:
+    """Runs a command. Returns what it printed."""
 
     def run(*arguments: str, code: int = 0) -> dict:
         command = [sys.executable, "-m", "flows.cli", *arguments, "--json"]
-        address = prefect.settings.PREFECT_API_URL.value()
-        environment = {**os.environ, "CAPTIONING_HOME": str(home), "PREFECT_API_URL": str(address)}
+        environment = {**os.environ, **server, "CAPTIONING_HOME": str(home)}
         environment |= {"MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "0.5"}
         environment |= {"PATH": str(Path(sys.executable).parent)}  # no Java, whose scores take seconds
         done = subprocess.run(
@@ -67,8 +64,7 @@ def captioning(home: Path) -> Iterator[Command]:
         found: dict = json.loads(done.stdout)
         return found
 
-    with prefect_test_harness(server_startup_timeout=120):
-        yield run
+    return run
 
 
 @pytest.fixture(scope="module")

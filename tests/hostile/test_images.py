@@ -3,13 +3,16 @@
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from components.encoder.pixels import read_pixels
+from components.encoder.pixels import PREPROCESSING, read_pixels
+from components.errors import BadImageError
 from tests.hostile.fuzzer import damaged
 from tests.hostile.watch import try_all
 
@@ -84,9 +87,131 @@ def interlaced() -> bytes:
     return png(8, 8, 8, 0, 1, (b"IDAT", zlib.compress(rows)))
 
 
+def bmp(width: int, height: int, bits: int = 24, compression: int = 0, colours: int = 0, offset: int = 54) -> bytes:
+    head = struct.pack("<IiiHHIIiiII", 40, width, height, 1, bits, compression, 0, 0, 0, colours, 0)
+    return b"BM" + struct.pack("<IHHI", 154, 0, 0, offset) + head + bytes(100)
+
+
+def tiff(**tags: tuple[int, int, int]) -> bytes:
+    """Tags, `t256=(type, count, value or offset)`, over those of a grey picture of 8 × 8."""
+    usual = {256: (4, 1, 8), 257: (4, 1, 8), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1), 273: (4, 1, 8)}
+    usual |= {277: (3, 1, 1), 278: (4, 1, 8), 279: (4, 1, 64)}
+    whole = sorted((usual | {int(name[1:]): value for name, value in tags.items()}).items())
+    entries = b"".join(struct.pack("<HHII", tag, *value) for tag, value in whole)
+    return b"II*\0" + struct.pack("<I", 72) + bytes(64) + struct.pack("<H", len(whole)) + entries + bytes(4)
+
+
+def gif(width: int, height: int, code_size: int = 2, frame: tuple[int, int, int, int] = (0, 0, 1, 1)) -> bytes:
+    place = struct.pack("<HHHH", *frame)
+    screen = b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + bytes(6)
+    return screen + b"," + place + b"\0" + bytes([code_size]) + b"\x02\x4c\x01\0;"
+
+
+def scans(width: int, height: int, number: int) -> bytes:
+    """A progressive JPEG of many scans, each of which says in four bytes that no pixel changes."""
+
+    def segment(marker: int, content: bytes) -> bytes:
+        return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
+
+    frame = segment(0xC2, struct.pack(">BHHBBBB", 8, height, width, 1, 1, 0x11, 0))
+    quantisation = segment(0xDB, b"\0" + b"\1" * 64)
+    direct = segment(0xC4, b"\0\1" + bytes(15) + b"\0")
+    runs = segment(0xC4, b"\x10\1" + bytes(15) + b"\xe0")  # the only symbol: 16,384 blocks or more have nothing
+    blocks = -(-width // 8) * -(-height // 8)
+    first = segment(0xDA, b"\1\1\0\0\0\0") + b"\0" * (blocks // 8 + 1)
+    codes = "0" + "1" * 14  # 32,767 blocks at a time
+    bits = codes * -(-blocks // 32767)
+    bits += "1" * (-len(bits) % 8)
+    empty = segment(0xDA, b"\1\1\0\1\x3f\0") + int(bits, 2).to_bytes(len(bits) // 8).replace(b"\xff", b"\xff\0")
+    return b"\xff\xd8" + quantisation + frame + direct + first + runs + empty * number + b"\xff\xd9"
+
+
+def rows(width: int, height: int, channels: int) -> tuple[bytes, bytes]:
+    """A black PNG's data, which take next to nothing."""
+    pack = zlib.compressobj()
+    row = bytes(1 + width * channels)
+    return b"IDAT", b"".join([*(pack.compress(row) for _ in range(height)), pack.flush()])
+
+
+TEXT_BOMB = zlib.compress(bytes(80_000_000))
+EXIF_LOOP = b"II*\0\x08\0\0\0\x01\0\x69\x87\x04\0\x01\0\0\0\x08\0\0\0\x08\0\0\0"
+"""Its directory is its own sub-directory, and follows itself."""
+EXIF_TEXT = b"II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x04\0\0\0abc\0\0\0\0\0"
+"""Its orientation is a text."""
+
+GOOD: dict[str, Callable[[], bytes]] = {
+    "as large as may be": lambda: png(89_000_000, 1, 1, 0, 0, rows(89_000_000 // 8 - 1, 1, 1)),
+    "transparent": lambda: png(3000, 3000, 8, 6, 0, rows(3000, 3000, 4)),
+    "an EXIF loop": lambda: saved("RGB", "JPEG", exif=b"Exif\0\0" + EXIF_LOOP),
+    "an orientation that is none": lambda: saved("RGB", "JPEG", exif=turned(99)),
+    "an orientation that is a text": lambda: saved("RGB", "JPEG", exif=b"Exif\0\0" + EXIF_TEXT),
+    "100,000 empty chunks": lambda: (
+        saved("L", "PNG")[:33] + png(1, 1)[33:-12] + b"\0\0\0\0emPt\xf8\x1e\xcf\x6a" * 100_000 + saved("L", "PNG")[33:]
+    ),
+    "some scans": lambda: scans(500, 500, 100),
+    "trailing data": lambda: saved("RGB", "JPEG") + b"\xff\xda" * 1000,
+    "infinite greys": lambda: floats(np.inf, np.nan, -np.inf, 1e38),
+    "PNG whose EXIF is none": lambda: png(8, 8, 8, 0, 0, (b"eXIf", b"II*\0\xff\xff\xff\xff"), rows(8, 8, 1)),
+    "PNG with an animation of 2³² frames": lambda: png(8, 8, 8, 0, 0, (b"acTL", b"\xff" * 8), rows(8, 8, 1)),
+    "TIFF with tiles of 0 pixels": lambda: tiff(t322=(4, 1, 0), t323=(4, 1, 0), t324=(4, 1, 8)),
+}
+BAD: dict[str, Callable[[], bytes]] = {
+    "nothing": lambda: b"",
+    "a byte": lambda: b"\xff",
+    "zeros": lambda: bytes(4096),
+    "a million scans": lambda: scans(9400, 9400, 100_000),
+    "PNG of 0 pixels": lambda: png(0, 0),
+    "PNG of 2³¹ - 1 pixels a side": lambda: png(2**31 - 1, 2**31 - 1),
+    "PNG of more pixels than its data": lambda: png(9000, 9000, 8, 6, 0, rows(1, 1, 1)),
+    "PNG of unknown depth": lambda: png(8, 8, 3, 5, 7, rows(8, 8, 4)),
+    "PNG with a text bomb": lambda: png(8, 8, 8, 0, 0, (b"zTXt", b"a\0\0" + TEXT_BOMB), rows(8, 8, 1)),
+    "PNG with an international text bomb": lambda: png(
+        8, 8, 8, 0, 0, (b"iTXt", b"a\0\1\0\0\0" + TEXT_BOMB), rows(8, 8, 1)
+    ),
+    "PNG with a profile bomb": lambda: png(8, 8, 8, 0, 0, (b"iCCP", b"a\0\0" + TEXT_BOMB), rows(8, 8, 1)),
+    "GIF of 65535 pixels a side": lambda: gif(65535, 65535),
+    "GIF whose frame is larger than it": lambda: gif(1, 1, frame=(0, 0, 65535, 65535)),
+    "GIF whose codes have 255 bits": lambda: gif(1, 1, 255),
+    "BMP of -2³¹ rows": lambda: bmp(1, -(2**31)),
+    "BMP of 2³¹ - 1 pixels a side": lambda: bmp(2**31 - 1, 2**31 - 1),
+    "BMP with 2³² colours": lambda: bmp(2, 2, 8, colours=2**32 - 1),
+    "BMP of no bits": lambda: bmp(8, 8, 0, 99),
+    "BMP whose pixels lie at 2³²": lambda: bmp(8, 8, offset=2**32 - 1),
+    "WebP of 2²⁴ pixels a side": lambda: b"RIFF\x1e\0\0\0WEBPVP8X\x0a\0\0\0\x10\0\0\0" + b"\xff" * 6,
+    "WebP without an end": lambda: b"RIFF\xff\xff\xff\xffWEBPVP8L\xff\xff\xff\xff/",
+    "TIFF of 2³² - 1 pixels a side": lambda: tiff(t256=(4, 1, 2**32 - 1), t257=(4, 1, 2**32 - 1)),
+    "TIFF of 65535 channels": lambda: tiff(t277=(3, 1, 65535)),
+    "TIFF with 2³² - 1 strips": lambda: tiff(t273=(4, 2**32 - 1, 8), t279=(4, 2**32 - 1, 8)),
+    "TIFF whose width is a text": lambda: tiff(t256=(2, 4, 0x61626364)),
+    "TIFF whose width is a fraction by 0": lambda: tiff(t256=(5, 1, 8)),
+    "TIFF without strips": lambda: tiff(t273=(4, 0, 0), t279=(4, 0, 0)),
+    "EPS": lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(%pipe%touch hostile) (w) file\n",
+    "SVG": lambda: b"<svg xmlns='http://www.w3.org/2000/svg'><image href='http://192.0.2.1/x.png'/></svg>",
+}
+
+
+def floats(*values: float) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.array([values] * 4, np.float32)).save(file, "TIFF")
+    return file.getvalue()
+
+
+def decode(name: str, folder: Path) -> None:
+    for preprocessing in PREPROCESSING:
+        if name in GOOD:
+            read_pixels(GOOD[name](), 16, preprocessing)
+        else:
+            with pytest.raises(BadImageError):
+                read_pixels(BAD[name](), 16, preprocessing)
+
+
 def decode_damaged(seed: str, folder: Path) -> None:
     read_pixels(damaged(samples(), int(seed)), 16, ("notebook", "antialias")[int(seed) % 2])
 
 
 def test_damaged_images_are_read_or_refused(inputs: range) -> None:
     assert try_all(f"{HERE}:decode_damaged", inputs) == {}
+
+
+def test_nasty_images_are_read_or_refused() -> None:
+    assert try_all(f"{HERE}:decode", [*GOOD, *BAD]) == {}

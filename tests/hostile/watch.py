@@ -1,7 +1,7 @@
 """Inputs that are tried in a child process, which is watched meanwhile: time, memory, files, programs, connections.
 
 `try_all("tests.hostile.test_x:attempt", keys)` calls `attempt(key, folder)` for every key, each in a new, empty folder.
-It may return, or raise a `CaptioningError` that can be read; whatever else happens is told by key.
+It may return, or raise a `CaptioningError` that says something; whatever else happens is told by key.
 """
 
 import ast
@@ -23,15 +23,18 @@ from typing import Any
 from components.errors import CaptioningError
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 10
+SECONDS = 30
 """For one input; most take milliseconds."""
-MEMORY = 3 << 30
+MEMORY = 3 << 29
 """Bytes of addresses, beyond what the process had before the first input."""
-LONGEST_MESSAGE = 10_000
 
 STARTS = {"subprocess.Popen", "os.exec", "os.posix_spawn", "os.system", "os.fork"}
-CHANGES = {"os.mkdir": 1, "os.remove": 1, "os.rmdir": 1, "os.symlink": 2, "os.link": 2, "os.rename": 2}
-"""Audit events of a change to the file system → how many of their arguments are paths."""
+CHANGES = {
+    **dict.fromkeys(("os.mkdir", "os.remove", "os.rmdir"), slice(1)),
+    **dict.fromkeys(("os.rename", "os.link"), slice(2)),
+    "os.symlink": slice(1, 2),
+}
+"""Audit events of a change to the file system → those of their arguments that are paths."""
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 Attempt = Callable[[str, Path], object]
@@ -63,8 +66,8 @@ def judge(attempt: Attempt, key: str, seconds: int = SECONDS) -> str:
             with forbidding(folder, seconds) as deeds:
                 attempt(key, folder)
         except CaptioningError as error:
-            if not 0 < len(str(error)) <= LONGEST_MESSAGE:
-                faults.append(f"a message of {len(str(error)):,} characters: {str(error)[:500]}")
+            if not str(error):
+                faults.append(f"{error!r} says nothing")
         except BaseException:  # noqa: BLE001 - whatever it is, it is a finding
             faults.append(traceback.format_exc()[-4000:])
     return "\n".join(deeds + faults)
@@ -80,10 +83,10 @@ def forbidding(folder: Path, seconds: int = SECONDS) -> Iterator[list[str]]:
             deeds.append(f"{event} {arguments!r}")
         elif event == "socket.connect" and arguments[1][0] not in ("127.0.0.1", "::1"):
             deeds.append(f"{event} {arguments[1]!r}")
-        elif event == "open" and isinstance(arguments[0], str | bytes) and _writes(*arguments[1:]):
+        elif event == "open" and _writes(*arguments):
             _require_inside(arguments[:1])
         elif event in CHANGES and (arguments[-1] in (-1, None) or not isinstance(arguments[-1], int)):
-            _require_inside(arguments[: CHANGES[event]])
+            _require_inside(arguments[CHANGES[event]])
         elif event in ("exec", "compile") and not _is_module(arguments):
             deeds.append(f"{event} {arguments!r}"[:500])
 
@@ -101,7 +104,9 @@ def forbidding(folder: Path, seconds: int = SECONDS) -> Iterator[list[str]]:
         _hooks().remove(look)
 
 
-def _writes(mode: str | None, flags: int) -> bool:
+def _writes(path: str | bytes | int, mode: str | None, flags: int) -> bool:
+    if isinstance(path, int):
+        return False
     return bool(set(mode or "") & set("wax+")) or bool((flags or 0) & WRITING)
 
 

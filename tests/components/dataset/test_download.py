@@ -1,3 +1,9 @@
+"""Downloads from servers that misbehave in ten ways, here and in test_remote.py.
+
+It cuts the connection; says a wrong length, or none; answers 500, then well; 429; redirects in a circle; sends a web
+page instead of the file; hangs; ignores Range; changes the file between two ranges; sends other bytes than published.
+"""
+
 import base64
 import hashlib
 import logging
@@ -153,6 +159,19 @@ def test_what_the_server_refuses_leaves_nothing(
     with pytest.raises(CaptioningError, match=f"cannot download {url}: the server answers {status}") as caught:
         download([url], path)
     assert isinstance(caught.value, ConfigurationError) == final
+    assert names(path) == {"a.zip.lock"}
+    download([url], path)
+    assert path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    "page", [b"<!DOCTYPE html>\n<title>Sign in</title>", b"  <html lang=en>", b"\xef\xbb\xbf<HTML>"]
+)
+def test_a_web_page_is_not_the_file(url: str, path: Path, server: "Server", page: bytes) -> None:
+    server.next = [answering(200, page, Content_Length=len(page), Content_Type="text/html")]
+    with pytest.raises(CaptioningError, match=f"cannot download {url}: a web page came instead") as caught:
+        download([url], path)
+    assert not isinstance(caught.value, ConfigurationError)
     assert names(path) == {"a.zip.lock"}
     download([url], path)
     assert path.read_bytes() == CONTENT

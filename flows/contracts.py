@@ -12,11 +12,20 @@ from components.dataset import captions as caption_table
 from components.encoder.photographs import PHOTOGRAPHS_FILE
 from components.encoder.registry import describe_encoder
 from components.encoder.store import EmbeddingStore, joined_fingerprint
+from components.evaluation.summary import read_predictions
 from components.profile import Profile
 from components.registry import tracking
+from components.scoring.score import DRIFT_FILE, parts_of
 from components.vocabulary.vocabulary import Vocabulary
+from data_contracts.captions import check as judge_captions
+from data_contracts.drift import check as judge_drift
+from data_contracts.embeddings import check as judge_embeddings
+from data_contracts.images import check as judge_images
 from data_contracts.limits import Limits
+from data_contracts.predictions import check as judge_predictions
 from data_contracts.report import ContractReport, ContractViolation, RuleResult, to_html
+from data_contracts.training_set import check as judge_training_set
+from data_contracts.vocabulary import check as judge_vocabulary
 from flows.tasks import VOCABULARY_FILE, make, task
 
 REPORT_FILE = "report.json"
@@ -29,12 +38,8 @@ def check_captions(captions: Artifact, profile: Profile, run_id: str) -> Artifac
     """Halts the flow when captions and images do not fit together."""
 
     def judge() -> ContractReport:
-        from data_contracts.captions import check
-
         images, table = caption_table.read_caption_table(captions.path)
-        data = profile.dataset
-        splits = {"train_split": data.train_split, "validation_split": data.validation_split}
-        return check(table, images, profile.limits, **splits)
+        return judge_captions(table, images, profile.limits, **_splits(profile))
 
     return _check("captions", [captions], profile.limits, judge, run_id)
 
@@ -44,11 +49,9 @@ def check_vocabulary(vocabulary: Artifact, captions: Artifact, profile: Profile,
     """Halts the flow when the vocabulary is malformed or knows too few of the captions' words."""
 
     def judge() -> ContractReport:
-        from data_contracts.vocabulary import check
-
         _, table = caption_table.read_caption_table(captions.path)
         words = Vocabulary.load(vocabulary.path / VOCABULARY_FILE).to_frame()
-        return check(words, table, profile.limits, train_split=profile.dataset.train_split)
+        return judge_vocabulary(words, table, profile.limits, train_split=profile.dataset.train_split)
 
     return _check("vocabulary", [vocabulary, captions], profile.limits, judge, run_id)
 
@@ -58,10 +61,8 @@ def check_images(photographs: Artifact, captions: Artifact, profile: Profile, ru
     """Halts the flow before the embeddings when photographs are missing, or one is in two splits."""
 
     def judge() -> ContractReport:
-        from data_contracts.images import check
-
         images, _ = caption_table.read_caption_table(captions.path)
-        return check(pd.read_parquet(photographs.path / PHOTOGRAPHS_FILE), images, profile.limits)
+        return judge_images(pd.read_parquet(photographs.path / PHOTOGRAPHS_FILE), images, profile.limits)
 
     return _check("images", [photographs, captions], profile.limits, judge, run_id)
 
@@ -74,16 +75,10 @@ def check_training_set(
     max_length = profile.decoder.max_length
 
     def judge() -> ContractReport:
-        from data_contracts.training_set import check
-
         _, table = caption_table.read_caption_table(captions.path)
         words = Vocabulary.load(vocabulary.path / VOCABULARY_FILE).to_frame()
         index = EmbeddingStore.open(embeddings.path).index
-        splits = {
-            "train_split": profile.dataset.train_split,
-            "validation_split": profile.dataset.validation_split,
-        }
-        return check(table, words, index, profile.limits, max_length=max_length, **splits)
+        return judge_training_set(table, words, index, profile.limits, max_length=max_length, **_splits(profile))
 
     data = [captions, vocabulary, embeddings]
     return _check("training_set", data, profile.limits, judge, run_id, inputs=[f"max_length={max_length}"])
@@ -99,12 +94,10 @@ def check_embeddings(
     """
 
     def judge() -> ContractReport:
-        from data_contracts.embeddings import check
-
         images, _ = caption_table.read_caption_table(captions.path)
         encoders = store.encoders if split else [describe_encoder(encoder) for encoder in profile.encoders]
         images = images[images["split"] == split] if split else images
-        return check(
+        return judge_embeddings(
             store.index,
             store.quarantine,
             images,
@@ -127,13 +120,10 @@ def check_predictions(
     """Halts the flow when a captioner's output is not fit to be shown, before it is registered."""
 
     def judge() -> ContractReport:
-        from components.evaluation.summary import read_predictions
-        from data_contracts.predictions import check
-
         _, table = caption_table.read_caption_table(captions.path)
         embedded = table["image_id"].isin(EmbeddingStore.open(embeddings.path).index["image_id"])
         expected = table.loc[(table["split"] == split) & embedded, "image_id"].unique()
-        return check(read_predictions(evaluation.path), expected, profile.limits)
+        return judge_predictions(read_predictions(evaluation.path), expected, profile.limits)
 
     return _check("predictions", [evaluation, captions, embeddings], profile.limits, judge, run_id)
 
@@ -143,13 +133,10 @@ def check_scoring(scoring: Artifact, limits: Limits, run_id: str) -> Artifact:
     """Halts the flow before anything is handed over: images without a row, captions unfit to be shown."""
 
     def judge() -> ContractReport:
-        from components.scoring.score import parts_of
-        from data_contracts.predictions import check
-
         # By address, not by content: copies of a picture are two inputs.
         predictions = pd.concat([pd.read_parquet(part) for part in parts_of(scoring.path)], ignore_index=True)
         expected = pd.read_parquet(scoring.path / "inputs.parquet", columns=["uri"])["uri"]
-        return check(predictions.assign(image_id=predictions["uri"]), expected, limits)
+        return judge_predictions(predictions.assign(image_id=predictions["uri"]), expected, limits)
 
     return _check("predictions", [scoring], limits, judge, run_id)
 
@@ -159,12 +146,13 @@ def check_drift(scoring: Artifact, limits: Limits, run_id: str) -> Artifact:
     """Says how far a scoring run's images lie from what its model was trained on; never halts the flow."""
 
     def judge() -> ContractReport:
-        from components.scoring.score import DRIFT_FILE
-        from data_contracts.drift import check
-
-        return check(pd.read_parquet(scoring.path / DRIFT_FILE), limits)
+        return judge_drift(pd.read_parquet(scoring.path / DRIFT_FILE), limits)
 
     return _check("drift", [scoring], limits, judge, run_id)
+
+
+def _splits(profile: Profile) -> dict[str, str]:
+    return profile.dataset.model_dump(include={"train_split", "validation_split"})
 
 
 def _check(
@@ -184,7 +172,7 @@ def _check(
         (folder / REPORT_FILE).write_text(json.dumps(report.to_json(), indent=1), encoding="utf-8")
         return report.rows
 
-    code = [f"data_contracts.{table}", "data_contracts.runner", "data_contracts.report"]
+    code = [f"data_contracts.{module}" for module in (table, "rules", "runner", "report")]
     try:
         artifact = make(Stage(f"check-{table.replace('_', '-')}", limits, data, inputs=inputs, sources=code), work)
     except ContractViolation as violation:
