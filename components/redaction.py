@@ -5,7 +5,7 @@ import re
 HIDDEN = "…"
 _LOGIN = re.compile(r"(?<=://)(?:[^\s/?#\"'<>]+|[^\s/?#\"'<>:@]*:[^\s\"'<>]*)(?=@)")
 _SECRET = r"(?:x-amz-|x-goog-)[\w-]+|[\w-]*(?:sig|signature|token|secret|passw|pwd|key|auth|credential)[\w-]*"
-_VALUE = re.compile(rf"(?i)([?&;](?:{_SECRET})=)[^&;#\s\"'<>]*")
+_VALUE = re.compile(rf"(?i)([?&;](?:{_SECRET})=)[^&;#\s\"'<>]+(?<![.,:!)])")
 
 
 def redacted(text: str) -> str:

@@ -55,6 +55,7 @@ def test_a_failure_s_note_shows_an_error_as_text(text: str) -> None:
         ("s3://AKIA:{}@bucket/x", "s3://…@bucket/x"),
         ("'https://{}@host/x'", "'https://…@host/x'"),
         ("https://h/x.zip?part=1&X-Amz-Signature={}&n=2", "https://h/x.zip?part=1&X-Amz-Signature=…&n=2"),
+        ("cannot open https://h/x?sig={}: no.", "cannot open https://h/x?sig=…: no."),
         ("https://h/x?sv=1&sig={}", "https://h/x?sv=1&sig=…"),
         ("https://h/x?access_token={} and more", "https://h/x?access_token=… and more"),
         ("models:/captioner@champion at http://127.0.0.1:5000/a@b", "models:/captioner@champion at http://…@b"),
@@ -119,7 +120,7 @@ def test_no_secret_is_written_or_shown(address: str, tmp_path: Path) -> None:
         run(home, "check", "--profile", str(profile), "--set", f"dataset.sources.photos.captions={gone}"),
         run(home, "doctor", PREFECT_API_URL=f"{closed}/api", CAPTIONING_TRACKING_URI=closed),
     ]
-    assert '"reports"' in shown[0], shown[0]
+    assert '"rules"' in shown[0], shown[0]
     assert "gone.zip?X-Amz-Signature=…: the server answers 404" in shown[1], shown[1]
     assert shown[2].count("…@127.0.0.1:9") > 1, shown[2]
     assert not [text for text in shown if SECRET in text]

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import mlflow
@@ -83,12 +84,9 @@ def test_a_database_that_is_none_of_mlflow_is_named(deed: str, migrated: Path, t
         look(tmp_path / "mlflow.db")
 
 
-def attempt_database(key: str, folder: Path) -> None:
-    seed, _, whole = key.partition(" ")
-    (folder / "mlflow.db").write_bytes(damaged([Path(whole).read_bytes()], int(seed)))
-    look(folder / "mlflow.db")
-
-
-def test_damaged_databases(inputs: range, migrated: Path) -> None:
-    some = inputs[: len(inputs) // 8]  # each opens MLflow's store
-    assert try_all(f"{HERE}:attempt_database", [f"{seed} {migrated}" for seed in some], seconds=120) == {}
+def test_damaged_databases(inputs: range, migrated: Path, tmp_path: Path) -> None:
+    for seed in inputs[: len(inputs) // 8]:  # each opens MLflow's store; in a process of its own it would compile code
+        database = tmp_path / f"{seed}.db"
+        database.write_bytes(damaged([migrated.read_bytes()], seed))
+        with suppress(CaptioningError):
+            look(database)
