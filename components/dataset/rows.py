@@ -18,6 +18,8 @@ from components.files import read_file
 
 MAX_BYTES = 1 << 30
 """Of a captions or split file; COCO's has 66 MB."""
+MOST_COMMAS = 5000
+"""Of a line of a CSV file."""
 
 Id = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
@@ -61,6 +63,9 @@ def read_csv(text: str, where: str, columns: dict[str, str], remedy: str) -> pd.
 
     Raises `CaptioningError` for rows that cannot be told apart, `ConfigurationError` with `remedy` for missing columns.
     """
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.count(",") > MOST_COMMAS:  # pandas takes the square of a table's width
+            raise CaptioningError(f"{where}, line {number}: more than {MOST_COMMAS:,} commas are no row of captions")
     try:
         # Blank lines are dropped below, so that the numbers stay those of the file.
         rows = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False, skip_blank_lines=False)

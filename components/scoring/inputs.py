@@ -19,7 +19,7 @@ from components.redaction import redacted
 PATH_COLUMN = "path"
 INPUT = "input"
 """What the photographs' table calls the only archive there is."""
-MOST, LIST_BYTES = 10_000_000, 1 << 28
+MOST, LIST_BYTES = 10_000_000, 1 << 27
 """Images that a list may name, and bytes that a text file of them may have."""
 LISTS = (".parquet", ".txt")
 

@@ -258,15 +258,14 @@ KEYS = [f"{kind}: {key}" for kind, (_, keys) in ATTEMPTS.items() for key in keys
 
 def attempt(key: str, folder: Path) -> None:
     kind, _, name = key.partition(": ")
-    ATTEMPTS[kind][0](name, folder)
+    if key.isdigit():
+        load_damaged(key, folder)
+    else:
+        ATTEMPTS[kind][0](name, folder)
 
 
-def test_nasty_profiles_and_changes_are_read_or_refused() -> None:
-    assert try_all(f"{HERE}:attempt", KEYS) == {}
-
-
-def test_damaged_profiles_are_read_or_refused(inputs: range) -> None:
-    assert try_all(f"{HERE}:load_damaged", inputs) == {}
+def test_profiles_and_changes_are_read_or_refused(inputs: range) -> None:
+    assert try_all(f"{HERE}:attempt", [*KEYS, *inputs]) == {}
 
 
 @given(key=st.text() | st.sampled_from(NUMBERED), value=st.text() | st.from_regex(r"[\[{][\[\]{}=a,1\"' \n]*"))

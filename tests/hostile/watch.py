@@ -44,7 +44,7 @@ def try_all(target: str, keys: Iterable[object], seconds: int = SECONDS) -> dict
     """The keys whose input broke a promise, and how."""
     failures, rest = {}, [str(key) for key in keys]
     command = [sys.executable, "-m", "tests.hostile.watch", target, str(seconds)]
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
     while rest:
         done = subprocess.run(
             command, input="\n".join(rest), capture_output=True, text=True, check=False, cwd=ROOT, env=environment
