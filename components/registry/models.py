@@ -2,6 +2,9 @@
 
 import json
 import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +53,16 @@ def describe(uri: str) -> RegisteredModel:
     return RegisteredModel(name, str(found.version), f"models:/{name}/{found.version}", mine, digest)
 
 
+@contextmanager
+def no_bytecode() -> Iterator[None]:
+    """Lets MLflow run a model's code where it lies: compiled code beside it would be a change to a stage's output."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
+
+
 def encoder_fingerprint(uri: str) -> str:
     """Of the encoders that the model's embeddings are made by."""
     return str((mlflow.models.get_model_info(uri).metadata or {}).get("encoder_fingerprint", ""))
@@ -75,7 +88,8 @@ def load_captioner(uri: str) -> Captioner:
     """The captioner of a registered model, run by the code that was registered with it."""
     version = describe(uri)
     try:
-        model = mlflow.pyfunc.load_model(version.uri)
+        with no_bytecode():
+            model = mlflow.pyfunc.load_model(version.uri)
     except (MlflowException, OSError) as error:
         raise CaptioningError(f"cannot load {version.uri}: {error}. {LOST}") from error
     captioner: Captioner = model.unwrap_python_model().captioner
