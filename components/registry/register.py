@@ -24,7 +24,7 @@ from components.decoder.caption import Search
 from components.evaluation.summary import GALLERY_FILE
 from components.registry.captioner import CAPTIONER_FOLDER, CODE_FILE
 from components.registry.models import CHALLENGER, CHAMPION, DIGEST_TAG, RegisteredModel, describe
-from components.registry.seal import SEAL_TAG, seal_of
+from components.registry.seal import SEAL_TAG, seal_of, without_bytecode
 
 CARD_FILE = "README.md"
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "tensorflow")
@@ -85,15 +85,16 @@ def write_model_folder(
     package: Path, folder: Path, metadata: Mapping[str, Any], card: str, gallery: Path | None
 ) -> None:
     """Writes MLflow's model folder of a package: code, artefacts, signature, example, pinned requirements."""
-    mlflow.pyfunc.save_model(
-        folder,
-        python_model=str(package / CODE_FILE),
-        artifacts={"captioner": str(package / CAPTIONER_FOLDER)},
-        signature=signature(),
-        input_example=pd.DataFrame({"image": [base64.b64encode(example()).decode("ascii")]}),
-        pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
-        metadata=dict(metadata),
-    )
+    with without_bytecode():
+        mlflow.pyfunc.save_model(
+            folder,
+            python_model=str(package / CODE_FILE),
+            artifacts={"captioner": str(package / CAPTIONER_FOLDER)},
+            signature=signature(),
+            input_example=pd.DataFrame({"image": [base64.b64encode(example()).decode("ascii")]}),
+            pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
+            metadata=dict(metadata),
+        )
     # MLflow notes the pickler it does not use, and where the files lay on this machine.
     described = Model.load(folder)
     function = described.flavors["python_function"]

@@ -78,6 +78,8 @@ def export_model(uri: str, target: Path) -> ExportedModel:
         folder = Path(parts)
         _download(model.uri, folder / MODEL)
         (folder / MODEL / "registered_model_meta").unlink(missing_ok=True)  # MLflow's note on this registry
+        for compiled in list((folder / MODEL).rglob("__pycache__")):  # whoever served the model where it lies left it
+            shutil.rmtree(compiled)
         judged = tuple(_collect_evaluations(version.tags, folder / EVALUATIONS))
         contents = _Contents(
             name=model.name,

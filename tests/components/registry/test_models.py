@@ -1,4 +1,5 @@
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,16 @@ def test_the_first_version_is_champion_and_challenger(registered: RegisteredMode
     assert registered == RegisteredModel(
         "captioner", "1", "models:/captioner/1", ("challenger", "champion"), "digest-1"
     )
+
+
+def test_what_is_registered_or_loaded_stays_as_it_is(
+    package: Path, tmp_path: Path, registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)  # as it is for most people
+    before = set(package.rglob("*"))
+    load_captioner(register_another(package, "digest-1").uri)
+    assert set(package.rglob("*")) == before
+    assert not list((tmp_path / "artifacts").rglob("*.pyc"))
 
 
 def test_the_second_version_challenges(registered: RegisteredModel, package: Path) -> None:

@@ -33,6 +33,17 @@ def embeddings(home: Path) -> dict[str, Any]:
     return found | {f"image {image}": times for image, times in images.items()}
 
 
+def stages(home: Path) -> dict[str, Any]:
+    """How often each stage's output is there, and what it is.
+
+    A package is not: TensorFlow writes the same network another way each time; nor what is written of it.
+    """
+    manifests = [json.loads(path.read_text(encoding="utf-8")) for path in home.glob("stages/*/manifest.json")]
+    made = [manifest["artifact"] for manifest in manifests]
+    of_package = ("package", "evaluation")
+    return Counter(f"stage {a['stage']} {'' if a['stage'] in of_package else a['digest']} {a['rows']}" for a in made)
+
+
 def registry(home: Path) -> dict[str, Any]:
     """Versions with the files of their models, aliases, what is noted of versions; runs that seem to be at work."""
     if not (home / "mlflow.db").exists():
@@ -48,6 +59,8 @@ def registry(home: Path) -> dict[str, Any]:
     for name, version, key, value in tags:
         if key.startswith("captioning.evaluation."):
             value = value.partition("/")[2]  # the run's id
+        if key == "captioning.package":
+            value = bool(value)  # a digest; see `stages`
         if key == "captioning.decision":
             value = json.loads(value)["promote"]
         found[f"now {name}/{version} {key}"] = value

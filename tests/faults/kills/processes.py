@@ -15,7 +15,7 @@ from tests.faults.kills import victim
 from tests.faults.kills.victim import Fate
 
 ROOT = Path(__file__).parents[3]
-PATIENCE = 900
+PATIENCE = 3600
 """Seconds after which a process is taken to hang."""
 GRACE = 60
 """Seconds after which what a killed process started must have ended."""
@@ -65,6 +65,7 @@ def run(job: Job, home: Path, write: int = 0, seconds: float | None = None) -> t
             time.sleep(0.005)
         code = ended()
         process.kill()
+        process.wait() if isinstance(process, subprocess.Popen) else process.join()
         if seconds is None:
             children = _of_home(home)  # of one that killed itself: what outlives it
     assert code is not None, f"{job} hangs"
