@@ -104,7 +104,7 @@ class DatasetConfig(Section):
     def _addresses_are_some(self) -> "DatasetConfig":
         for address in (self.root, *self.mirrors, *self.addresses):
             try:
-                urlsplit(address)
+                urlsplit(address if "://" in address else "")
                 Path(address).expanduser()
             except (ValueError, RuntimeError) as error:
                 raise ValueError(f"{address!r} is no path and no address: {error}") from error

@@ -42,11 +42,14 @@ class _Karpathy(BaseModel):
 
 
 def read_text(path: Path) -> str:
-    """The text of a captions or split file. Raises `CaptioningError` for what is no file, too large, or not UTF-8."""
+    """The text of a captions or split file.
+
+    Raises `ConfigurationError` for what is no file, or too large, and `CaptioningError` for what is not UTF-8.
+    """
     try:
         return decode(read_file(path, MAX_BYTES), str(path))
     except OSError as error:
-        raise CaptioningError(f"cannot read {path}: {error.strerror}") from error
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
 
 
 def decode(content: bytes, where: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from components.dataset.formats import read_source
 from components.dataset.sources import Source
-from components.errors import CaptioningError
+from components.errors import CaptioningError, ConfigurationError
 
 
 def source_of(folder: Path, coco: Any, *files: str) -> Source:
@@ -108,7 +108,7 @@ def test_missing_annotations_are_named(make_source: Callable[..., Source], zippe
 
 def test_missing_sources_are_named(tmp_path: Path) -> None:
     source = source_of(tmp_path, listed("a.jpg"))
-    with pytest.raises(CaptioningError, match=r"nowhere\.json is no zip file and no folder"):
+    with pytest.raises(ConfigurationError, match=r"cannot read .*nowhere\.json: No such file"):
         read_source(Source(source.images, tmp_path / "nowhere.json", ""))
     with pytest.raises(CaptioningError, match=r"cannot open the archive .*nowhere\.zip"):
         read_source(Source(tmp_path / "nowhere.zip", source.captions, ""))
