@@ -57,8 +57,13 @@ def test_training(name: str, after: str, tmp_path: Path, kills_of: Kills) -> Non
 
 
 def test_package(tmp_path: Path, kills_of: Kills) -> None:
+    def look(home: Path) -> dict[str, object]:
+        found = looks.files(home, "stages")
+        # TensorFlow writes the same network another way each time, and the manifest has its digest.
+        return {name: "" if "saved_model" in name or "manifest" in name else found[name] for name in found}
+
     jobs = [Job(stages.package, (seed,)) for seed in (1, 2)]
-    storm("package", jobs, lambda home: looks.files(home, "stages"), kills_of("package"), tmp_path)
+    storm("package", jobs, look, kills_of("package"), tmp_path)
 
 
 def test_registration(toy_package: Path, migrated: Path, tmp_path: Path, kills_of: Kills) -> None:
