@@ -172,7 +172,7 @@ def read_judgement(evaluation: Path, contracts: Path) -> Judgement:
         )
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:  # pyarrow's errors are among them
         raise CaptioningError(
-            f"the evaluation in {evaluation} cannot be read: {error!r}. Judge the model again"
+            f"the evaluation in {evaluation} cannot be read: {type(error).__name__}: {error}. Judge the model again"
         ) from error
 
 

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.config import Profile
 from components.dataset.sources import locate_sources, locate_split_file, obtain_sources
 from components.errors import ConfigurationError
-from components.profile import load_profile
+from components.profile import Profile, load_profile
 from flows.invocation import PROFILES, read_changes
 from tests.hostile.fuzzer import damaged
 from tests.hostile.watch import forbidding, try_all

@@ -633,7 +633,7 @@ def test_every_good_file_is_embedded_and_every_broken_one_named(
         "text.jpg": (b"<html>not found</html>", "not an image"),
         "damaged.jpg": (photograph(51), "CRC"),
         "encrypted.jpg": (photograph(52), "encrypted"),
-        "squeezed.jpg": (photograph(53), "method"),
+        "squeezed.jpg": (photograph(53), "deflated"),
     }
     path = tmp_path / "photos.zip"
     with zipfile.ZipFile(path, "w") as archive:

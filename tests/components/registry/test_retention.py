@@ -210,7 +210,7 @@ def test_a_model_that_a_killed_run_did_not_register_goes(
     run_id = MlflowClient().get_model_version("captioner", "3").run_id
     folder = Path(mlflow.artifacts.download_artifacts(models[2].uri))
     copy = shutil.copytree(folder, tmp_path / "copy")
-    monkeypatch.setattr(mlflow, "register_model", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(MlflowClient, "create_model_version", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         add_version(copy, "digest-x", "captioner", run_id, "")
     plan = plan_cleaning(tmp_path, NOTHING)
