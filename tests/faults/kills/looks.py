@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from components.artifacts import file_digest
+from components.registry.seal import SEAL_TAG, seal_of
 
 VERSIONS = "SELECT name, version, description IS NOT NULL, status, storage_location FROM model_versions"
 TAGS = "SELECT name, version, key, value FROM model_version_tags"
@@ -56,7 +57,10 @@ def registry(home: Path) -> dict[str, Any]:
     for name, version, described, status, place in versions:
         found[f"version {name}/{version}"] = status, *sorted(_model_files(place))
         found[f"now {name}/{version} described"] = bool(described)
+    places = {(name, version): place for name, version, *_, place in versions}
     for name, version, key, value in tags:
+        if key == SEAL_TAG:  # a run's id and times are among the files
+            value = value == seal_of(_folder(places[name, version]))
         if key.startswith("captioning.evaluation."):
             value = value.partition("/")[2]  # the run's id
         if key == "captioning.package":
@@ -68,8 +72,12 @@ def registry(home: Path) -> dict[str, Any]:
     return found | {"now at work": sum(status == "RUNNING" for (status,) in runs)}
 
 
+def _folder(place: str) -> Path:
+    return Path(place.removeprefix("file://"))
+
+
 def _model_files(place: str) -> list[str]:
-    folder = Path(place.removeprefix("file://"))
+    folder = _folder(place)
     return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
 
 

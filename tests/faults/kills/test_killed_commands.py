@@ -25,8 +25,9 @@ POORER, BETTER = (*SMALL, "training.epochs=1"), (*SMALL, "training.epochs=3")
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory, kills_of: Kills) -> Path:
     """A home with a champion and a better challenger."""
+    kills_of("score")  # skips before the work
     home = tmp_path_factory.mktemp("trained") / "home"
     home.mkdir()
     for command in (POORER, BETTER):
