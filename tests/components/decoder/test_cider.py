@@ -1,3 +1,7 @@
+import json
+from pathlib import Path
+from zipfile import ZipFile
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,6 +12,8 @@ from components.decoder.cider import LAST_ID, CiderD
 from data_contracts.schema import PAD
 
 Caption = list[int]
+
+FLICKR = Path(__file__).parents[3].parent / "shared" / "data" / "flickr8k" / "captions.zip"
 
 # Small ids and the largest ones, which must not run into each other when n-grams are packed.
 words = st.sampled_from([1, 4, 5, 6, 255, 256, 40_000, LAST_ID - 1, LAST_ID])
@@ -85,10 +91,21 @@ def test_no_captions_get_no_scores() -> None:
     assert scorer([[[4]], [[5]]]).score(np.array([], int), padded([], 3)).shape == (0,)
 
 
-def test_it_equals_the_official_scorer_on_many_images_whose_words_are_as_rare_as_in_a_language() -> None:
-    random = np.random.default_rng(0)
-    everything = [[np.minimum(random.zipf(1.3, 10) + 3, 5000).tolist() for _ in range(5)] for _ in range(300)]
-    references, own = [found[:-1] for found in everything], [found[0][:6] + found[-1][6:] for found in everything]
-    found = scorer(references).score(np.arange(300), padded(own))
-    np.testing.assert_allclose(found, official(references, own), atol=1e-6)
-    assert found.min() > 0
+@pytest.mark.skipif(not FLICKR.is_file(), reason=f"Flickr8k's captions are not at {FLICKR}")
+def test_it_equals_the_official_scorer_on_a_thousand_photographs() -> None:
+    with ZipFile(FLICKR) as archive:
+        annotations = json.loads(archive.read("annotations/captions_dev.json"))["annotations"]
+    ids: dict[str, int] = {}
+    by_image: dict[int, list[Caption]] = {}
+    for row in annotations:
+        numbers = [ids.setdefault(word, len(ids) + 4) for word in row["caption"].lower().split()]
+        by_image.setdefault(row["image_id"], []).append(numbers)
+    everything = list(by_image.values())
+    assert len(everything) == 1000
+    # The last caption of each photograph is to be scored against its others, that of the next against them too.
+    references, own = [found[:-1] for found in everything], [found[-1] for found in everything]
+    others = own[1:] + own[:1]
+    found = scorer(references).score(np.tile(np.arange(1000), 2), padded(own + others)).reshape(2, 1000)
+    for scores, candidates in zip(found, (own, others), strict=True):
+        np.testing.assert_allclose(scores, official(references, candidates), atol=1e-6)
+    assert found[0].mean() > 5 * found[1].mean() > 0

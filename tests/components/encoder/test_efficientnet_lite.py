@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.encoder.efficientnet_lite import DIMENSION, INPUT_SIZE, WEIGHTS_SHA256, efficientnet_lite0, weights_path
+from components.encoder.efficientnet_lite import (
+    DIMENSION,
+    INPUT_SIZE,
+    WEIGHTS_SHA256,
+    efficientnet_lite0,
+    weights_path,
+)
 from components.encoder.torch_weights import read_torch_weights
 from components.errors import CaptioningError
 
@@ -104,6 +110,22 @@ def test_the_network_is_frozen(network: Any) -> None:
     assert network.trainable_variables == []
     layers = 3 * len(BLOCKS) - 1 + 2  # the first block does not expand; stem and head
     assert len(network.non_trainable_variables) == 2 * layers  # kernel and bias: no batch norm is left
+
+
+def test_bfloat16_computation_changes_the_features_little(network: Any, images: np.ndarray) -> None:
+    import keras
+
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        half = efficientnet_lite0()
+    finally:
+        keras.config.set_dtype_policy(policy)
+    expected, found = np.asarray(network(images)), np.asarray(half(images))
+    assert half.get_layer("conv_head").compute_dtype == "bfloat16"
+    assert found.dtype == np.float32
+    error = np.linalg.norm(found - expected, axis=1) / np.linalg.norm(expected, axis=1)
+    assert (error < 0.2).all()  # unrelated photographs differ by more than 1
 
 
 def test_without_the_package_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,10 @@
 import io
 import signal
+import struct
 import threading
 import time
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -222,6 +224,13 @@ def test_a_shards_name_depends_on_content_alone() -> None:
     assert names[0] != [shard.name for shard in plan_shards(table_of([1, 3, 2]), NOTHING, 2)]
 
 
+def test_the_plan_does_not_depend_on_the_order_of_the_images(archives: dict[str, Path]) -> None:
+    one, two = (read_photographs(listed(ids), archives) for ids in ([*GOOD, *BROKEN], [*BROKEN, *reversed(GOOD)]))
+    plan = plan_shards(one, NOTHING, 3)
+    assert plan == plan_shards(two, NOTHING, 3)
+    assert [photograph.file_name for photograph in planned(plan)] == [f"{i}.jpg" for i in sorted([*GOOD, *BROKEN])]
+
+
 @pytest.mark.parametrize("contents", [[], [None], [5]])
 def test_where_nothing_is_new_nothing_is_planned(contents: list[int | None]) -> None:
     assert plan_shards(table_of(contents), found_of(["digest 5"]), 3) == []
@@ -330,6 +339,15 @@ def test_nothing_but_the_content_decides_an_embedding(
     assert sorted(found) == [number for number in MANY if number != 9]
     for number, vector in found.items():
         assert np.array_equal(vector, mean_colours(np.stack([read_pixels(photograph(number), 8, "notebook")]))[0])
+
+
+def test_shards_have_the_photographs_they_were_planned_with(many: dict[str, Path], expected: EmbeddingPool) -> None:
+    table = read_photographs(listed(MANY, "many"), many)
+    found = expected.find(table["digest"].tolist())
+    for shard in plan_shards(table, NOTHING, 3):
+        assert expected.has(shard.name)
+        good = [photograph.digest for photograph in shard.photographs if photograph.digest not in found.bad]
+        assert [found.places[digest] for digest in good] == [Place(shard.name, row) for row in range(len(good))]
 
 
 def test_a_finished_shard_is_left_alone(many: dict[str, Path], pool: EmbeddingPool) -> None:
@@ -599,6 +617,20 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept_under_the_wrong_digest
     assert np.array_equal(store.vectors(range(4))[:], mean_colours(np.stack(pixels)))
 
 
+def test_a_file_that_is_away_for_some_runs_is_tried_again_at_each(
+    tmp_path: Path, folder: Path, pool: EmbeddingPool, photograph: Callable[[int], bytes]
+) -> None:
+    archives = {"a": folder}
+    table = read_photographs(listed(range(4), "a"), archives)
+    (folder / "2.jpg").unlink()
+    for _ in range(2):
+        embed_shards(plan_shards(table, pool.find(table["digest"].tolist()), 3), archives, toy_engine(), pool)
+    assert sorted(embeddings(table, pool)) == [0, 1, 3]
+    (folder / "2.jpg").write_bytes(photograph(2))
+    embed_shards(plan_shards(table, pool.find(table["digest"].tolist()), 3), archives, toy_engine(), pool)
+    assert sorted(embeddings(table, pool)) == [0, 1, 2, 3]
+
+
 # Files of every kind
 
 
@@ -608,9 +640,38 @@ def as_file(image: Image.Image, kind: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def with_odd_metadata() -> bytes:
-    """A photograph that Pillow decodes with a warning."""
-    return as_file(Image.new("RGB", (16, 12)), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01\x03\0")
+def odd_files() -> dict[str, bytes]:
+    """Pictures of unusual kinds, all of which can be decoded."""
+    colours = np.random.default_rng(5).integers(0, 256, (12, 16, 4)).astype(np.uint8)
+    rgb, rgba = Image.fromarray(colours[..., :3]), Image.fromarray(colours)
+    palette = rgb.quantize(16)
+    upside_down, broken_exif = Image.Exif(), b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01\x03\0"
+    upside_down[0x0112] = 3
+    return {
+        "alpha.png": as_file(rgba, "PNG"),
+        "alpha.webp": as_file(rgba, "WEBP"),
+        "cmyk.jpg": as_file(rgb.convert("CMYK"), "JPEG"),
+        "deep.png": as_file(Image.fromarray(colours[..., 0].astype(np.uint16) * 257), "PNG"),
+        "palette.png": as_file(palette, "PNG"),
+        "see-through palette.png": as_file(palette, "PNG", transparency=bytes(range(0, 256, 16))),
+        "palette.gif": as_file(palette, "GIF"),
+        "picture.webp": as_file(rgb, "WEBP"),
+        "picture.bmp": as_file(rgb, "BMP"),
+        "picture.tiff": as_file(rgb, "TIFF"),
+        "grey.jpg": as_file(rgb.convert("L"), "JPEG"),
+        "two colours.png": as_file(rgb.convert("1"), "PNG"),
+        "progressive.jpg": as_file(rgb, "JPEG", progressive=True),
+        "upside down.jpg": as_file(rgb, "JPEG", exif=upside_down),
+        "odd metadata.jpg": as_file(rgb, "JPEG", exif=broken_exif),
+        "animation.gif": as_file(palette, "GIF", save_all=True, append_images=[palette.rotate(90)]),
+    }
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that ends where its pixels begin."""
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    header = struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return b"\x89PNG\r\n\x1a\n" + header + struct.pack(">I", 10**6) + b"IDAT"
 
 
 def with_header(content: bytes, name: str, field: int, value: int) -> bytes:
@@ -624,13 +685,14 @@ def with_header(content: bytes, name: str, field: int, value: int) -> bytes:
 def test_every_good_file_is_embedded_and_every_broken_one_named(
     tmp_path: Path, pool: EmbeddingPool, photograph: Callable[[int], bytes]
 ) -> None:
-    good = {f"photo {number}.jpg": photograph(number) for number in range(20)} | {"odd.jpg": with_odd_metadata()}
-    good["alpha.png"] = as_file(Image.new("RGBA", (16, 12), (9, 200, 30, 99)), "PNG")
+    good = {f"photo {number}.jpg": photograph(number) for number in range(24)} | odd_files()
     broken = {
         "truncated.jpg": (photograph(50)[:-50], "truncated"),
         "truncated.png": (good["alpha.png"][:-40], "decoded"),
         "empty.jpg": (b"", "empty"),
         "text.jpg": (b"<html>not found</html>", "not an image"),
+        "no width.png": (png_header(0, 5), "image"),
+        "gigantic.png": (png_header(2**31 - 1, 2**31 - 1), "pixels"),
         "damaged.jpg": (photograph(51), "CRC"),
         "encrypted.jpg": (photograph(52), "encrypted"),
         "squeezed.jpg": (photograph(53), "deflated"),
@@ -643,17 +705,17 @@ def test_every_good_file_is_embedded_and_every_broken_one_named(
     content = with_header(with_header(content, "encrypted.jpg", 6, 1), "squeezed.jpg", 8, 99)
     path.write_bytes(content)
     reasons = {name: reason for name, (_, reason) in broken.items()} | {"missing.jpg": "cannot be read"}
-    assert (len(good), len(reasons)) == (22, 8)
+    assert (len(good), len(reasons)) == (40, 10)
 
     names = [*good, *reasons]
     images = pd.DataFrame({"image_id": range(len(names)), "archive": "a", "file_name": names})
     table = read_photographs(images, {"a": path})
     embed_shards(plan_shards(table, NOTHING, 8), {"a": path}, toy_engine(4), pool)
     store = store_of(table, pool, tmp_path / "store")
-    assert store.index["image_id"].tolist() == list(range(22))
+    assert store.index["image_id"].tolist() == list(range(40))
     with pytest.warns(UserWarning, match="Corrupt EXIF"):  # which embedding keeps to itself
         pixels = [read_pixels(content, 8, "notebook") for content in good.values()]
-    assert np.array_equal(store.vectors(range(22))[:], mean_colours(np.stack(pixels)))
+    assert np.array_equal(store.vectors(range(40))[:], mean_colours(np.stack(pixels)))
     assert store.quarantine["file_name"].tolist() == list(reasons)
     for name, reason in zip(store.quarantine["file_name"], store.quarantine["reason"], strict=True):
         assert reasons[name] in reason, name

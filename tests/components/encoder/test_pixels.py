@@ -3,9 +3,10 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from components.encoder.pixels import MAX_PIXELS, PREPROCESSING, Preprocessing, 
 from components.errors import BadImageError
 
 MODES = get_args(Preprocessing)
+PHOTOS = Path(__file__).parents[3].parent / "shared" / "data" / "coco-photos" / "photos.zip"
 
 
 def encoded(pixels: np.ndarray | Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -92,13 +94,23 @@ def test_the_notebooks_pixels_are_opencvs(width: int, height: int, size: int, se
     assert np.abs(read_pixels(encoded(pixels), size, "notebook") - expected).max() <= 1
 
 
-def test_photographs_become_what_opencv_makes_of_them(photograph: Callable[[int], bytes]) -> None:
+@pytest.mark.skipif(not PHOTOS.exists(), reason=f"no {PHOTOS}")
+def test_photographs_become_what_opencv_makes_of_them() -> None:
     """The notebook's way from the file on: OpenCV's decoder, its crop, its resize."""
     cv2 = pytest.importorskip("cv2")
-    for number in range(5):
-        decoded = cv2.imdecode(np.frombuffer(photograph(number), np.uint8), cv2.IMREAD_COLOR_RGB)
+    with ZipFile(PHOTOS) as archive:
+        files = [archive.read(name) for name in islice(archive.namelist(), 0, None, 3)]
+    for data in files:
+        decoded = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
         expected = cv2.resize(np.ascontiguousarray(centre(decoded)), (299, 299)).astype(int)
-        assert np.abs(read_pixels(photograph(number), 299, "notebook") - expected).max() <= 1
+        assert np.abs(read_pixels(data, 299, "notebook") - expected).max() <= 1
+
+
+def test_antialiasing_sees_every_pixel_of_a_fine_checkerboard() -> None:
+    board = np.where(np.indices((90, 90)).sum(axis=0) % 2, 255, 0).astype(np.uint8)
+    data = encoded(np.stack([board] * 3, -1))
+    assert np.abs(read_pixels(data, 30, "antialias").astype(int)[1:-1, 1:-1] - 127.5).max() <= 15
+    assert set(np.unique(read_pixels(data, 30, "notebook"))) == {0, 255}
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -111,6 +123,14 @@ def test_a_square_of_the_right_size_is_not_changed(mode: Preprocessing, width: i
 def test_every_preprocessing_has_a_name_of_its_own() -> None:
     assert set(PREPROCESSING) == set(MODES)
     assert len(set(PREPROCESSING.values())) == len(MODES)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("width", "height"), [(5, 5), (6, 5), (5, 6), (7, 5), (8, 5), (5, 8)])
+def test_the_odd_pixel_goes_from_the_left_or_the_top(width: int, height: int, mode: Preprocessing) -> None:
+    pixels = noise(width, height)
+    left, top = (width - 5 + 1) // 2, (height - 5 + 1) // 2
+    assert np.array_equal(read_pixels(encoded(pixels), 5, mode), pixels[top : top + 5, left : left + 5])
 
 
 @pytest.mark.parametrize("mode", MODES)
