@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -10,10 +11,17 @@ from components.encoder import registry
 from components.encoder.extract import Engine, load_engine
 from components.encoder.pixels import PREPROCESSING
 from components.encoder.pool import EncoderCard
-from components.encoder.registry import describe_encoder, find_encoder, find_encoders, load_network, require_bfloat16
+from components.encoder.registry import (
+    describe_encoder,
+    find_encoder,
+    find_encoders,
+    load_network,
+    require_bfloat16,
+)
 from components.errors import ConfigurationError
 
 LITE = EncoderConfig(name="efficientnet_lite0", weights="package", batch_size=4)
+PHOTOS = Path(__file__).parents[3].parent / "shared" / "data" / "coco-photos" / "photos.zip"
 BFLOAT16 = LITE.model_copy(update={"precision": "mixed_bfloat16"})
 
 
@@ -38,6 +46,12 @@ def fingerprint(config: EncoderConfig = LITE, **changes: Any) -> str:
 def test_sizes_are_known_before_a_network_is_built(name: str, weights: str, found: tuple[str, int, int]) -> None:
     encoder = find_encoder(EncoderConfig(name=name, weights=weights))
     assert (encoder.name, encoder.input_size, encoder.dimension) == found
+
+
+def test_several_encoders_are_found_in_their_order() -> None:
+    found = find_encoders([inception("imagenet"), LITE, inception("imagenet")])
+    assert [encoder.name for encoder in found] == ["InceptionV3", "efficientnet_lite0", "InceptionV3"]
+    assert find_encoders([]) == []
 
 
 def test_a_mistake_in_any_of_several_encoders_is_named() -> None:
@@ -66,6 +80,13 @@ def test_unknown_encoders_and_missing_weights_are_named(
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
         load(EncoderConfig(name=name, weights=weights))
+
+
+def test_a_file_that_holds_no_weights_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "notes.weights.h5"
+    path.write_bytes(b"no weights")
+    with pytest.raises(ConfigurationError, match=r"encoder\.weights: .*notes\.weights\.h5 does not fit inception_v3"):
+        load_network(inception(path))
 
 
 def test_an_encoders_card_says_what_it_is() -> None:
@@ -185,6 +206,15 @@ def test_embeddings_in_bfloat16_are_close_to_those_in_float32(
     close = cosines(found, expected)
     assert np.diag(close).min() > 0.98
     assert close.argmax(axis=1).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.skipif(not PHOTOS.exists(), reason=f"no {PHOTOS}")
+def test_embeddings_of_photographs_in_bfloat16_are_closer_still(engines: tuple[Engine, Engine]) -> None:
+    exact, half = engines
+    with ZipFile(PHOTOS) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".jpg")][:8]
+        pixels = np.stack([np.asarray(exact.read(archive.read(name))) for name in names])
+    assert np.diag(cosines(half.encode(pixels), exact.encode(pixels))).mean() > 0.998
 
 
 def test_a_network_in_bfloat16_leaves_keras_as_it_was(engines: tuple[Engine, Engine]) -> None:
