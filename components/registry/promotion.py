@@ -171,8 +171,9 @@ def read_judgement(evaluation: Path, contracts: Path) -> Judgement:
             str(summary["data"]), str(summary["tokenizer"]), dict(zip(ids, cider, strict=True)), broken, warnings
         )
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:  # pyarrow's errors are among them
+        told = " ".join(f"{type(error).__name__}: {error}".split())
         raise CaptioningError(
-            f"the evaluation in {evaluation} cannot be read: {type(error).__name__}: {error}. Judge the model again"
+            f"the evaluation in {evaluation} cannot be read: {told}. Judge the model again"
         ) from error
 
 

@@ -55,6 +55,8 @@ def _require_form(folder: Path) -> None:
 @contextmanager
 def without_bytecode() -> Iterator[None]:
     """Has Python compile what it imports in the block: bytecode beside a source would be run unread in its place."""
+    import tensorflow  # noqa: F401 - which the models import: it takes three times as long to compile it
+
     before = sys.pycache_prefix
     with TemporaryDirectory() as empty:
         sys.pycache_prefix = empty
