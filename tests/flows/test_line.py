@@ -204,18 +204,6 @@ def test_a_broken_contract_stops_the_flow_before_the_embeddings(tmp_path: Path, 
     assert not list((tmp_path / "stages").glob("embeddings-*"))
 
 
-def test_a_killed_training_goes_on_from_its_last_epoch(home: Path, trained: dict, captioning: Command) -> None:
-    longer = [*SMALL, "--set", "training.epochs=4", "--set", "training.seed=1"]
-    with started(home, "train", "--profile", "demo", *longer) as run:
-        assert run.stderr is not None
-        assert any("epoch 2/4: loss" in line for line in run.stderr)
-        run.kill()
-    resumed = captioning(home, "train", "--profile", "demo", *longer, "--json")
-    assert resumed.returncode == 0, resumed.stderr
-    assert "resuming after epoch 2" in resumed.stderr
-    assert "epoch 1/4" not in resumed.stderr
-
-
 def test_the_champion_is_judged_again_and_against_another(
     home: Path, photos: Path, trained: dict, captioning: Command
 ) -> None:
@@ -283,21 +271,3 @@ def test_ctrl_c_ends_an_extraction_at_once_and_leaves_no_server(tmp_path: Path) 
     assert run.returncode == 130
     assert "the same command goes on where this run was" in errors
     assert not any(str(tmp_path) in " ".join(p.info["environ"] or {}) for p in psutil.process_iter(["environ"]))
-
-
-def test_a_killed_extraction_resumes_and_ends_as_an_undisturbed_one(
-    home: Path, trained: dict, tmp_path: Path, captioning: Command
-) -> None:
-    with started(tmp_path, "train", "--profile", "demo", *SMALL) as run:
-        while not (finished := list(tmp_path.glob("embeddings/*/*.json"))):
-            assert run.poll() is None, "it ended before it could be killed"
-            time.sleep(0.02)
-        run.kill()
-    written = finished[0].stat().st_mtime_ns
-    resumed = captioning(tmp_path, "train", "--profile", "demo", *SMALL, "--json")
-    assert resumed.returncode == 0, resumed.stderr
-    (embeddings,) = (tmp_path / "stages").glob("embeddings-*")
-    assert finished[0].stat().st_mtime_ns == written
-    (undisturbed,) = (home / "stages").glob(embeddings.name)
-    manifests = [json.loads((folder / "manifest.json").read_text()) for folder in (embeddings, undisturbed)]
-    assert manifests[0] == manifests[1]

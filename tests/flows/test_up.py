@@ -252,7 +252,7 @@ def test_a_run_whose_process_is_killed_leaves_a_note_too(line: Line) -> None:
 
 
 def test_what_a_killed_worker_left_is_finished_by_the_next_run_and_nothing_is_lost_or_twice(line: Line) -> None:
-    until("all rows", lambda: len(line.predictions()) == 1505)
+    until("all rows", lambda: len(line.predictions()) == 1505, 600)
     line.schedule(cron="0 3 * * *")
     rows = line.predictions()
     assert not rows["uri"].duplicated().any()
