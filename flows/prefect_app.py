@@ -9,6 +9,8 @@ import sys
 
 HOST = "127.0.0.1"
 NAMES = (HOST, "localhost")
+ITSELF = "prefect-in-memory"
+"""The name by which the server's automations call it, within its process."""
 
 
 def main(port: int) -> None:
@@ -20,7 +22,7 @@ def main(port: int) -> None:
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     app = create_app(final=True)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(NAMES))
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*NAMES, ITSELF])
     uvicorn.run(app, host=HOST, port=port, timeout_keep_alive=5, log_level="warning")
 
 
