@@ -204,6 +204,18 @@ def test_a_broken_contract_stops_the_flow_before_the_embeddings(tmp_path: Path, 
     assert not list((tmp_path / "stages").glob("embeddings-*"))
 
 
+def test_a_killed_training_goes_on_from_its_last_epoch(home: Path, trained: dict, captioning: Command) -> None:
+    longer = [*SMALL, "--set", "training.epochs=4", "--set", "training.seed=1"]
+    with started(home, "train", "--profile", "demo", *longer) as run:
+        assert run.stderr is not None
+        assert any("epoch 2/4: loss" in line for line in run.stderr)
+        run.kill()
+    resumed = captioning(home, "train", "--profile", "demo", *longer, "--json")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resuming after epoch 2" in resumed.stderr
+    assert "epoch 1/4" not in resumed.stderr
+
+
 def test_the_champion_is_judged_again_and_against_another(
     home: Path, photos: Path, trained: dict, captioning: Command
 ) -> None:
