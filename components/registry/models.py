@@ -100,7 +100,7 @@ def load_captioner(uri: str) -> Captioner:
             model = mlflow.pyfunc.load_model(str(folder))
         captioner: Captioner = model.unwrap_python_model().captioner
         schema = json.loads((captioner.folder / "model.json").read_text(encoding="utf-8"))["schema"]
-    except Exception as error:
+    except Exception as error:  # the model is code: it may raise anything
         raise CaptioningError(f"cannot load {version.uri}: {error}. {LOST}") from error
     if schema != MODEL_SCHEMA:
         raise CaptioningError(
