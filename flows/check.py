@@ -13,7 +13,7 @@ from flows import contracts, tasks
 from flows.embed import extract_embeddings
 from flows.failure import flow
 from flows.invocation import CHEAP
-from flows.settings import settings
+from flows.settings import settings, use_mlflow
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def check_data(profile: Profile, only: Collection[str] = CHEAP) -> CheckResult:
                 reports.append(violation.report)
 
     find_encoders(profile.encoders)
-    tracking.connect(settings().mlflow, settings().model_files)
+    use_mlflow()
     with tracking.tracked_run(f"check {profile.name}", profile.model_dump(mode="json")) as run:
         dataset = tasks.fetch_dataset(profile)
         captions = tasks.build_caption_table(dataset, profile)

@@ -189,11 +189,11 @@ def caption(
             raise ConfigurationError("--beam searches; --temperature, --top-k and --top-p draw: give one or the other")
         chosen = 1.0 if temperature is None else temperature
         search = Search("sample", temperature=chosen, top_k=top_k, top_p=top_p, seed=seed)
-    from components.registry import models, tracking
+    from components.registry import models
     from flows.caption import caption_photos
-    from flows.settings import settings
+    from flows.settings import use_mlflow
 
-    tracking.connect(settings().mlflow, settings().model_files)
+    use_mlflow()
     found = caption_photos(photos, models.load_captioner(model), search, top)
     if show.captions(found, as_json):
         raise typer.Exit(QUARANTINED)

@@ -16,7 +16,7 @@ from data_contracts.report import RuleResult
 from flows import contracts, judging, tasks
 from flows.embed import embed_for_model
 from flows.failure import flow
-from flows.settings import settings
+from flows.settings import use_mlflow
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def evaluate_captioner(model: str, profile: Profile, split: str, against: str | 
     `against` is another one, judged on the same images; every model brings its own encoders.
     """
     judging.find_pictures(profile.evaluation)  # a mistake is told before anything is done
-    tracking.connect(settings().mlflow, settings().model_files)
+    use_mlflow()
     first, other = describe(model), describe(against) if against else None
     if other and other.uri == first.uri:
         raise ConfigurationError(f"{model} and {against} are the same model, {first.uri}")

@@ -71,10 +71,10 @@ def export_model(
     as_json: JsonOption = False,
 ) -> None:
     """Write a registered model and its evaluations as one file, which another installation imports."""
-    from components.registry import tracking, transfer
-    from flows.settings import settings
+    from components.registry import transfer
+    from flows.settings import use_mlflow
 
-    tracking.connect(settings().mlflow, settings().model_files)
+    use_mlflow()
     show.exported(transfer.export_model(model, out), as_json)
 
 
@@ -85,10 +85,10 @@ def import_model(
     as_json: JsonOption = False,
 ) -> None:
     """Register a model that was exported, with its evaluations; every file's digest is checked first."""
-    from components.registry import tracking, transfer
-    from flows.settings import settings
+    from components.registry import transfer
+    from flows.settings import use_mlflow
 
-    tracking.connect(settings().mlflow, settings().model_files)
+    use_mlflow()
     show.imported(transfer.import_model(file, name), as_json)
 
 
@@ -110,9 +110,9 @@ def clean(
     as_json: JsonOption = False,
 ) -> None:
     """Show, and with --yes free, what nobody used lately; never what a model with an alias or a rollback needs."""
-    from components.registry import retention, tracking
-    from flows.settings import settings
+    from components.registry import retention
+    from flows.settings import settings, use_mlflow
 
-    tracking.connect(settings().mlflow, settings().model_files)
+    use_mlflow()
     plan = retention.plan_cleaning(settings().home, timedelta(days=days))
     show.cleaning(plan, retention.clean(plan) if yes else None, as_json)

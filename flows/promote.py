@@ -8,7 +8,7 @@ from components.registry import promotion, tracking
 from components.registry.decision import Decision, Evidence, PromotionPolicy, decide
 from components.registry.models import RegisteredModel, describe
 from flows.failure import flow
-from flows.settings import settings
+from flows.settings import use_mlflow
 from flows.tasks import task
 
 
@@ -30,7 +30,7 @@ def promote_model(
     policy: PromotionPolicy = PromotionPolicy(),  # noqa: B008 - frozen
 ) -> PromotionResult:
     """Judges a version (without one, the challenger) by the policy, and makes it champion if it is to be."""
-    tracking.connect(settings().mlflow, settings().model_files)
+    use_mlflow()
     challenger = describe(f"models:/{name}/{version}" if version else f"models:/{name}@challenger")
     champion = promotion.find_champion(name)
     params = {"challenger": challenger.uri, "champion": champion and champion.uri, **policy.model_dump()}
@@ -60,7 +60,7 @@ def publish_decision(run_id: str, decision: Decision, challenger: Evidence, cham
 
 def roll_back(name: str) -> tuple[RegisteredModel, RegisteredModel]:
     """Makes the champion before this one champion again, and keeps that in MLflow. Returns both."""
-    tracking.connect(settings().mlflow, settings().model_files)
+    use_mlflow()
     with tracking.tracked_run(f"roll back {name}", {"name": name}) as run:
         was, now = promotion.roll_back(name)
         tracking.log_dict(run, {"was": asdict(was), "now": asdict(now)}, promotion.DECISION_FILE)

@@ -19,7 +19,7 @@ from data_contracts.limits import Limits
 from data_contracts.report import RuleResult
 from flows import contracts
 from flows.failure import flow
-from flows.settings import settings
+from flows.settings import settings, use_mlflow
 from flows.tasks import make, task
 
 INPUTS_FILE = "inputs.parquet"
@@ -70,7 +70,7 @@ def score_images(request: ScoringRequest) -> ScoringResult:
 
 
 def _score(request: ScoringRequest) -> ScoringResult:
-    tracking.connect(settings().mlflow, settings().model_files)
+    use_mlflow()
     model = models.describe(request.model)
     scorer = Scorer(model.uri, model.digest, Search.of_width(request.beam))
     params = {**request.model_dump(mode="json"), "model": model.uri}

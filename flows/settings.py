@@ -78,6 +78,13 @@ def settings() -> Settings:
     return found.model_copy(update={"home": found.home.expanduser().absolute()})
 
 
+def use_mlflow() -> None:
+    """Has this process speak to the MLflow of the settings. Raises `CaptioningError` when it cannot be used."""
+    from components.registry import tracking
+
+    tracking.connect(settings().mlflow, settings().model_files)
+
+
 def profile_overrides() -> dict[str, str]:
     """Values for a profile from the environment: `CAPTIONING_DATASET_ROOT=x` → `{"dataset.root": "x"}`.
 

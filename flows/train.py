@@ -14,7 +14,7 @@ from data_contracts.report import RuleResult
 from flows import contracts, judging, tasks
 from flows.embed import extract_embeddings
 from flows.failure import flow
-from flows.settings import settings
+from flows.settings import use_mlflow
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def train_captioner(profile: Profile) -> TrainingResult:
     """
     find_encoders(profile.encoders)
     judging.find_pictures(profile.evaluation)
-    tracking.connect(settings().mlflow, settings().model_files)
+    use_mlflow()
     split = profile.dataset.validation_split
     with tracking.tracked_run(f"train {profile.name}", profile.model_dump(mode="json")) as run:
         dataset = tasks.fetch_dataset(profile)

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +31,10 @@ hypothesis.settings.load_profile("captioning")
 # A worker of pytest-xdist has no main file, which PySpark takes for a doctest, and ends the process.
 vars(sys.modules["__main__"]).setdefault("__file__", __file__)
 
+# Where the tests run in the background of a script, Ctrl-C is ignored; every process inherits that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -40,7 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The long ones first: some of them wait while others work, and none is left to one worker alone at the end."""
-    long = ("tests/flows/test_up.py", "tests/flows/", "tests/docker/")
+    long = ("tests/flows/test_up.py", "tests/flows/", "tests/docker/", "tests/docs", "tests/faults/")
     items.sort(key=lambda item: [not item.nodeid.startswith(path) for path in long])
 
 
