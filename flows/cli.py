@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -19,6 +19,9 @@ from flows.invocation import (
     read_tables,
 )
 from flows.operations import CHAMPION, JsonOption, ModelOption
+
+if TYPE_CHECKING:
+    from components.profile import Profile
 
 BROKEN = 3
 """Exit code of a command that found a contract broken."""
@@ -68,10 +71,7 @@ def prepare(debug: DebugOption = False) -> None:
 @app.command()
 def train(profile: ProfileOption, changes: SetOption = None, as_json: JsonOption = False) -> None:
     """Run the training flow, from photographs to a registered model."""
-    chosen = load_profile(profile, changes)
-    from components.encoder.registry import find_encoders
-
-    find_encoders(chosen.encoders)  # a mistake in its name is told before anything is started
+    chosen = _read_profile(profile, changes)
     with prefect():
         from flows.console import log_profile
         from flows.train import train_captioner
@@ -92,7 +92,7 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Judge a data set by its contracts; train nothing. Exit code 3: one is broken."""
-    chosen, tables = load_profile(profile, changes), read_tables(only)
+    chosen, tables = _read_profile(profile, changes), read_tables(only)
     with prefect():
         from flows.check import check_data
 
@@ -113,7 +113,7 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Judge a registered model on a split: scores and a gallery."""
-    chosen = load_profile(profile, changes)
+    chosen = _read_profile(profile, changes)
     with prefect():
         from flows.console import log_profile
         from flows.evaluate import evaluate_captioner
@@ -228,6 +228,17 @@ def rollback(name: NameOption = "captioner", as_json: JsonOption = False) -> Non
 
 
 app.add_typer(operations.app)
+
+
+def _read_profile(name: str, changes: list[str] | None) -> "Profile":
+    """What it names must be there: that is told before anything is started."""
+    from components.dataset.sources import require_local
+    from components.encoder.registry import find_encoders
+
+    profile = load_profile(name, changes)
+    find_encoders(profile.encoders)
+    require_local(profile.dataset)
+    return profile
 
 
 def main() -> None:

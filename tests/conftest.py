@@ -2,6 +2,7 @@
 
 import io
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -30,6 +31,8 @@ hypothesis.settings.load_profile("captioning")
 
 # A worker of pytest-xdist has no main file, which PySpark takes for a doctest, and ends the process.
 vars(sys.modules["__main__"]).setdefault("__file__", __file__)
+
+multiprocessing.get_context("forkserver").set_forkserver_preload(["tests.warm"])
 
 # Where the tests run in the background of a script, Ctrl-C is ignored; every process inherits that.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

@@ -53,22 +53,29 @@ def obtain_sources(config: DatasetConfig, downloads: Path, report: Report | None
     """
     if config.scenes:
         return {}
+    require_local(config)
     fingerprints = {}
     for address in sorted(config.addresses):
         urls = list(dict.fromkeys(_resolve(root, address) for root in (config.root, *config.mirrors)))
         path = _local_path(urls[0], downloads)
         remote, sha256 = _is_remote(urls[0]), config.sha256.get(address, "")
-        if not _exists(path):
-            if not remote:
-                raise ConfigurationError(
-                    f"there is no {path}. Set dataset.root to the folder or URL that holds {address}, "
-                    "by --set dataset.root=… or CAPTIONING_DATASET_ROOT"
-                )
+        if remote and not _exists(path):
             download(urls, path, sha256=sha256, report=report)
         if sha256 and (not path.is_file() or sha256 != ((remote and recorded_sha256(path)) or file_digest(path))):
             raise ConfigurationError(f"{path} has not the SHA-256 that dataset.sha256 says. Delete it, or correct that")
         fingerprints[address] = fingerprint(path)
     return fingerprints
+
+
+def require_local(config: DatasetConfig) -> None:
+    """Raises `ConfigurationError` for a local address that leads nowhere."""
+    for address in () if config.scenes else sorted(config.addresses):
+        resolved = _resolve(config.root, address)
+        if not _is_remote(resolved) and not _exists(path := _local_path(resolved, Path())):
+            raise ConfigurationError(
+                f"there is no {path}. Set dataset.root to the folder or URL that holds {address}, "
+                "by --set dataset.root=… or CAPTIONING_DATASET_ROOT"
+            )
 
 
 def fingerprint(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Compiling for the backend that Keras runs on: a training step, and functions that only compute.
 
-TensorFlow traces a graph and changes variables in place; JAX wants functions of all their values.
+TensorFlow traces a graph and changes variables in place; JAX wants functions of all their values. Autograph is off: JAX
+needs functions without branches on tensors anyway; rewriting their Python takes longer than tracing them.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,7 +37,7 @@ def compile_function(function: Callable[..., Any], variables: Sequence[keras.Var
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        compiled = tf.function(function)
+        compiled = tf.function(function, autograph=False)
         return lambda *arrays: tf.nest.map_structure(np.asarray, compiled(*arrays))
     import jax
 
@@ -58,7 +59,7 @@ def _tensorflow_step(
 ) -> Callable[..., tuple[Tensor, ...]]:
     import tensorflow as tf
 
-    @tf.function(reduce_retracing=False)  # type: ignore[untyped-decorator]
+    @tf.function(reduce_retracing=False, autograph=False)  # type: ignore[untyped-decorator]
     def step(*batch: Tensor) -> tuple[Tensor, ...]:
         with tf.GradientTape() as tape:
             loss, figures = objective(*batch)

@@ -2,14 +2,15 @@
 
 import hashlib
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
+
+from tests import commands
 
 PROFILE = """
 [dataset]
@@ -36,14 +37,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="module")
 def captioning(home: Path, server: dict[str, str]) -> Command:
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "flows.cli", *arguments]
-        environment = {**os.environ, **server, "CAPTIONING_HOME": str(home)}
-        return subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=300, cwd=home, env=environment
-        )
-
-    return run
+    return partial(commands.captioning, home, environment=server)
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,16 @@
 """What the command line says to mistakes, and what it costs to start."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests import commands
+
 
 def captioning(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "flows.cli", *arguments]
-    env = {**os.environ, "CAPTIONING_HOME": str(home), "PREFECT_HOME": str(home / "prefect"), **environment}
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=env, cwd=home)
+    return commands.captioning(home, *arguments, environment=environment)
 
 
 @pytest.mark.parametrize(

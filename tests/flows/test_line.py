@@ -18,6 +18,8 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
+from tests import commands
+
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")  # its own imports warn
 
 SMALL = [
@@ -33,17 +35,10 @@ def started(home: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=home, env=environment)
 
 
-def alone(home: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """A command that has a Prefect server of its own, unless the settings name one."""
-    command = [sys.executable, "-m", "flows.cli", *arguments]
-    environment = {**os.environ, "CAPTIONING_HOME": str(home), "PREFECT_HOME": str(home / "prefect"), **settings}
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=400, cwd=home, env=environment)
-
-
 @pytest.fixture(scope="module")
 def captioning(server: dict[str, str]) -> Command:
     """A command that uses the Prefect server of the tests."""
-    return partial(alone, **server)
+    return partial(commands.captioning, environment=server)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +48,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(home: Path) -> dict:
-    done = alone(home, "train", "--profile", "demo", *SMALL, "--json")
+    done = commands.captioning(home, "train", "--profile", "demo", *SMALL, "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -147,12 +142,13 @@ def test_what_was_scored_is_not_scored_again_and_what_is_new_is_added(
 
 @pytest.mark.skipif(shutil.which("java") is None, reason="Spark runs on Java, which is not installed")
 def test_two_executors_of_spark_write_what_the_local_engine_writes(
-    home: Path, photos: Path, captioning: Command
+    home: Path, photos: Path, captioning: Command, server: dict[str, str]
 ) -> None:
     here = captioning(home, "score", "--images", str(photos), "--out", str(home / "here"))
     assert here.returncode == 4, here.stderr
     spark = ("--engine", "spark", "--out", str(home / "spark"), "--json")
-    done = captioning(home, "score", "--images", str(photos), *spark, CAPTIONING_SPARK_MASTER="local-cluster[2,1,1500]")
+    cluster = {**server, "CAPTIONING_SPARK_MASTER": "local-cluster[2,1,1500]"}
+    done = commands.captioning(home, "score", "--images", str(photos), *spark, environment=cluster)
     assert done.returncode == 4, done.stderr
     assert (json.loads(done.stdout)["captioned"], len(json.loads(done.stdout)["quarantined"])) == (4, 2)
     ours, theirs = (pd.read_parquet(home / out).set_index("uri").sort_index() for out in ("here", "spark"))
@@ -204,16 +200,18 @@ def test_a_broken_contract_stops_the_flow_before_the_embeddings(tmp_path: Path, 
     assert not list((tmp_path / "stages").glob("embeddings-*"))
 
 
-def test_a_killed_training_goes_on_from_its_last_epoch(home: Path, trained: dict, captioning: Command) -> None:
-    longer = [*SMALL, "--set", "training.epochs=4", "--set", "training.seed=1"]
-    with started(home, "train", "--profile", "demo", *longer) as run:
-        assert run.stderr is not None
-        assert any("epoch 2/4: loss" in line for line in run.stderr)
-        run.kill()
-    resumed = captioning(home, "train", "--profile", "demo", *longer, "--json")
-    assert resumed.returncode == 0, resumed.stderr
-    assert "resuming after epoch 2" in resumed.stderr
-    assert "epoch 1/4" not in resumed.stderr
+def test_another_training_is_the_challenger(home: Path, trained: dict, captioning: Command) -> None:
+    other = captioning(home, "train", "--profile", "demo", *SMALL, "--set", "training.seed=1", "--json")
+    assert other.returncode == 0, other.stderr
+    result = json.loads(other.stdout)
+    assert result["model_uri"] == "models:/captioner/2"
+    made = {stage["name"] for stage in result["stages"] if not stage["reused"]}
+    assert made == {"decoder", "package", "evaluation", "check-predictions"}
+    client = MlflowClient(*[f"sqlite:///{home}/mlflow.db"] * 2)
+    aliases = {
+        alias: client.get_model_version_by_alias("captioner", alias).version for alias in ("champion", "challenger")
+    }
+    assert {alias: str(version) for alias, version in aliases.items()} == {"champion": "1", "challenger": "2"}
 
 
 def test_the_champion_is_judged_again_and_against_another(

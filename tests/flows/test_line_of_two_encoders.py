@@ -1,8 +1,6 @@
 """The line with two encoders and both phases of training, by its commands."""
 
 import json
-import os
-import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
@@ -15,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from components.encoder.store import EmbeddingStore
+from tests import commands
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")  # its own imports warn
 
@@ -53,13 +52,9 @@ def captioning(home: Path, server: dict[str, str]) -> Command:
     """Runs a command. Returns what it printed."""
 
     def run(*arguments: str, code: int = 0) -> dict:
-        command = [sys.executable, "-m", "flows.cli", *arguments, "--json"]
-        environment = {**os.environ, **server, "CAPTIONING_HOME": str(home)}
-        environment |= {"MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "0.5"}
-        environment |= {"PATH": str(Path(sys.executable).parent)}  # no Java, whose scores take seconds
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=300, cwd=home, env=environment
-        )
+        # No Java, whose scores take seconds.
+        own = {**server, "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "0.5", "PATH": str(Path(sys.executable).parent)}
+        done = commands.captioning(home, *arguments, "--json", environment=own)
         assert done.returncode == code, done.stderr
         found: dict = json.loads(done.stdout)
         return found

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from components.registry.models import describe
 from components.registry.register import add_version, challenge
 from flows import cli, operations
 from flows.settings import settings
+from tests import commands
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")  # its own imports warn
 MODEL = Path(__file__).parents[1] / "components/registry/schema-4.zip"
@@ -37,9 +37,7 @@ Use = Callable[[Path], Path]
 
 def captioning(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """A command line of its own."""
-    command = [sys.executable, "-m", "flows.cli", *arguments]
-    env = {**os.environ, "CAPTIONING_HOME": str(home), "PREFECT_HOME": str(home / "prefect"), **environment}
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=env, cwd=home)
+    return commands.captioning(home, *arguments, environment=environment)
 
 
 def run(*arguments: str) -> Result:

@@ -1,6 +1,5 @@
 """What the storms start from, and what they tell in the end."""
 
-import multiprocessing
 import shutil
 from pathlib import Path
 
@@ -9,21 +8,10 @@ import pytest
 from tests.faults.kills import campaign, stages, storm
 from tests.faults.kills.processes import Job, run
 
-HEAVY = [
-    *("tensorflow", "keras", "httpx", "mlflow.store.tracking.sqlalchemy_store", "psutil"),
-    *("mlflow.store.model_registry.sqlalchemy_store", "components.encoder.extract", "components.registry.promotion"),
-]
-"""Imported once, by the process that the stages are forked from."""
-
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for line in storm.told:
         terminalreporter.write_line(line)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def fork_server() -> None:
-    multiprocessing.get_context("forkserver").set_forkserver_preload(HEAVY)
 
 
 @pytest.fixture(scope="session")
