@@ -8,7 +8,7 @@ demo: .venv/ready
 	$(BIN)/captioning train --profile demo
 
 test: .venv/ready
-	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/ready
 	$(BIN)/ruff format --check .
