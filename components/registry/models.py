@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from components.decoder.caption import Search
-from components.errors import CaptioningError, ConfigurationError
+from components.errors import CaptioningError, ConfigurationError, find_remedy
 from components.registry.captioner import MODEL_SCHEMA, Captioner
 from components.registry.seal import SEAL_TAG, require_model, without_bytecode
 
@@ -67,7 +67,7 @@ def spark_function(spark: Any, uri: str, search: Search, result: str) -> Any:
     try:
         return mlflow.pyfunc.spark_udf(spark, uri, result_type=result, env_manager="local", params=params)
     except (MlflowException, OSError) as error:
-        raise CaptioningError(f"cannot load {uri}: {error}. {LOST}") from error
+        raise CaptioningError(f"cannot load {uri}: {error}. {find_remedy(error) or LOST}") from error
 
 
 def _checked_folder(version: RegisteredModel) -> Path:
@@ -80,7 +80,8 @@ def _checked_folder(version: RegisteredModel) -> Path:
         require_model(folder, seal or "")
     except (MlflowException, OSError, CaptioningError) as error:
         raise CaptioningError(
-            f"cannot load {version.uri}: {error}. {LOST}. Else put them back from a backup, or `captioning rollback`"
+            f"cannot load {version.uri}: {error}. "
+            + (find_remedy(error) or f"{LOST}. Else put them back from a backup, or `captioning rollback`")
         ) from error
     return folder
 
@@ -101,7 +102,7 @@ def load_captioner(uri: str) -> Captioner:
         captioner: Captioner = model.unwrap_python_model().captioner
         schema = json.loads((captioner.folder / "model.json").read_text(encoding="utf-8"))["schema"]
     except Exception as error:  # the model is code: it may raise anything
-        raise CaptioningError(f"cannot load {version.uri}: {error}. {LOST}") from error
+        raise CaptioningError(f"cannot load {version.uri}: {error}. {find_remedy(error) or LOST}") from error
     if schema != MODEL_SCHEMA:
         raise CaptioningError(
             f"{version.uri} was registered with schema {schema} of the model, and this version of the project uses "

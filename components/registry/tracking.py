@@ -4,7 +4,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from sqlalchemy.exc import SQLAlchemyError
 
-from components.artifacts import take_turn
+from components.artifacts import take_turn, write_atomic
 from components.errors import CaptioningError, find_remedy
 from components.redaction import without_login
 from components.registry.abandoned import PROCESS_TAG, end_abandoned, this_process
@@ -37,10 +37,9 @@ def connect(tracking_uri: str, artifacts: Path) -> None:
     path = Path(tracking_uri.removeprefix("sqlite:///").partition("?")[0])
     local = tracking_uri.startswith("sqlite:///")
     try:
-        # MLflow makes a database in many steps, and another process would find it in the middle of them.
-        with take_turn(path.with_name(f"{path.name}.lock"), f"opens {path}") if local else nullcontext():
+        with _turn(path) if local else nullcontext():
             if local:
-                _look_into(path)
+                _make_or_look_into(path)
             if mlflow.get_experiment_by_name(EXPERIMENT) is None:
                 mlflow.create_experiment(EXPERIMENT, artifacts.absolute().as_uri() if local else None)
     except Exception as error:  # of MLflow, SQLAlchemy, SQLite, Alembic: whatever it is, the database cannot be used
@@ -58,11 +57,29 @@ def _told(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
-def _look_into(database: Path) -> None:
-    """Raises SQLite's error for what is no database of its; MLflow tries for minutes."""
+def make_database(path: Path) -> None:
+    """MLflow's database, unless it is there."""
+    with _turn(path):
+        _make_or_look_into(path)
+
+
+def _turn(database: Path) -> AbstractContextManager[None]:
+    return take_turn(database.with_name(f"{database.name}.lock"), f"opens {database}")
+
+
+def _make_or_look_into(database: Path) -> None:
+    """A new database is there whole: MLflow makes it in many steps, and what ended in their middle it cannot mend.
+
+    Raises SQLite's error for a file that is no database of its; MLflow would try for minutes.
+    """
     if database.exists() or database.is_symlink():
         with closing(sqlite3.connect(database)) as connection:
             connection.execute("PRAGMA schema_version")
+        return
+    with write_atomic(database) as temporary:
+        for leftover in (temporary, temporary.with_name(f"{temporary.name}-journal")):
+            leftover.unlink(missing_ok=True)
+        MlflowClient(f"sqlite:///{temporary}", f"sqlite:///{temporary}").search_experiments()
 
 
 @contextmanager

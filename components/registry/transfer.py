@@ -20,7 +20,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from pydantic import BaseModel, Field, NonNegativeInt
 
-from components.errors import CaptioningError, ConfigurationError
+from components.errors import CaptioningError, ConfigurationError, find_remedy
 from components.evaluation.summary import PREDICTIONS_FILE, SUMMARY_FILE
 from components.registry.models import RegisteredModel, describe
 from components.registry.parcel import open_parcel, write_parcel
@@ -145,7 +145,8 @@ def _download(uri: str, folder: Path) -> None:
     try:
         mlflow.artifacts.download_artifacts(uri, dst_path=str(folder))
     except (MlflowException, OSError) as error:
-        raise CaptioningError(f"cannot read {uri}: {error}. Are its files still where they were?") from error
+        advice = find_remedy(error) or "Are its files still where they were?"
+        raise CaptioningError(f"cannot read {uri}: {error}. {advice}") from error
 
 
 def _require_complete(folder: Path, contents: _Contents) -> None:

@@ -90,7 +90,7 @@ class Home:
         """Of the registered model."""
         import mlflow
 
-        client = mlflow.MlflowClient(tracking or f"sqlite:///{self.path}/mlflow.db")
+        client = mlflow.MlflowClient(*[tracking or f"sqlite:///{self.path}/mlflow.db"] * 2)
         return sorted(int(found.version) for found in client.search_model_versions("name = 'captioner'"))
 
 

@@ -31,8 +31,15 @@ def requires_an_orderly_end(done: "Ended", number: signal.Signals, left: list[st
 
 @pytest.mark.parametrize("number", list(CODES), ids=lambda number: number.name)
 def test_a_command_that_is_starting_ends_at_once(
-    home: "Home", number: signal.Signals, await_end: AwaitEnd, interrupt: Interrupt, left_behind: LeftBehind
+    request: pytest.FixtureRequest,
+    home: "Home",
+    number: signal.Signals,
+    await_end: AwaitEnd,
+    interrupt: Interrupt,
+    left_behind: LeftBehind,
 ) -> None:
+    if number == signal.SIGINT:  # in the short form there is tests/flows/test_line.py
+        request.getfixturevalue("long_form")
     process = home.start("train", "--profile", "demo")
     assert process.stderr
     process.stderr.readline()

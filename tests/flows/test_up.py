@@ -225,11 +225,11 @@ def test_a_schedule_fires_by_itself_and_scores_the_inbox(line: Line, photograph:
 
 
 def test_a_worker_that_is_killed_in_the_middle_of_its_work_is_started_again(line: Line) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (600, 800, 3)).astype(np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (240, 320, 3)).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=95)
     for number in range(1500):  # no two have the same content
-        (line.home / "inbox" / f"large {number}.jpg").write_bytes(file.getvalue() + str(number).encode())
+        (line.home / "inbox" / f"many {number}.jpg").write_bytes(file.getvalue() + str(number).encode())
     line.schedule(interval=60, anchor_date=soon())
     until("the first part of the work", lambda: any((line.home / "partial").glob("scoring-*/part-*")))
     killed = line.processes("prefect worker start")

@@ -102,12 +102,19 @@ def package(home: Path, seed: int = 1) -> None:
     run_stage(home, Stage(f"package-of-{seed}"), work)
 
 
+def open_database(home: Path) -> None:
+    """MLflow's, which is made when it is not there."""
+    from components.registry import tracking
+
+    tracking.connect(f"sqlite:///{home}/mlflow.db", home / "artifacts")
+
+
 def register(home: Path, package: Path, digest: str) -> None:
     from components.registry import tracking
     from components.registry.promotion import record_evaluation
     from components.registry.register import register
 
-    _connect(home)
+    open_database(home)
     with tracking.tracked_run(f"train {digest}", {"digest": digest}) as run:
         model = register(package, digest, NAME, run, {"scores": {}}, f"the card of {digest}", None)
         record_evaluation(model, "0123", run, "evaluation")
@@ -117,7 +124,7 @@ def promote(home: Path, version: str) -> None:
     from components.registry import promotion
     from components.registry.models import describe
 
-    _connect(home)
+    open_database(home)
     champion = promotion.find_champion(NAME)
     if champion is None or champion.version != version:
         promotion.promote(describe(f"models:/{NAME}/{version}"), champion)
@@ -127,13 +134,7 @@ def roll_back(home: Path, version: str) -> None:
     """As somebody does who looks first whether it was done."""
     from components.registry import promotion
 
-    _connect(home)
+    open_database(home)
     champion = promotion.find_champion(NAME)
     if champion and champion.version == version:
         promotion.roll_back(NAME)
-
-
-def _connect(home: Path) -> None:
-    from components.registry import tracking
-
-    tracking.connect(f"sqlite:///{home}/mlflow.db", home / "artifacts")

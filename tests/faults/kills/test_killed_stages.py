@@ -66,6 +66,11 @@ def test_package(tmp_path: Path, kills_of: Kills) -> None:
     storm("package", jobs, look, kills_of("package"), tmp_path)
 
 
+def test_database(tmp_path: Path, kills_of: Kills) -> None:
+    jobs = [Job(stages.open_database)]
+    storm("database", jobs, looks.database, kills_of("database"), tmp_path)
+
+
 def test_registration(toy_package: Path, migrated: Path, tmp_path: Path, kills_of: Kills) -> None:
     def prepare(home: Path) -> None:
         home.mkdir()
