@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench bench-extract bench-scaling bench-contracts bench-train bench-decode bench-scoring bench-scores docs faults audit clean lock
+.PHONY: demo test lint bench bench-extract bench-scaling bench-contracts bench-train bench-decode bench-scoring bench-scores docs coverage faults audit clean lock
 
 demo: .venv/ready
 	$(BIN)/captioning train --profile demo
@@ -44,6 +44,10 @@ bench-scoring: .venv/ready
 # The page of all data contracts, written from the suites.
 docs: .venv/ready
 	$(BIN)/python -m data_contracts.document > docs/contracts.md
+
+# Lines and branches that the tests of one's own parts reach, not counting what only the flows' tests do.
+coverage: .venv/ready
+	$(BIN)/pytest -n 3 --dist loadfile --cov --cov-report term tests/components tests/data_contracts
 
 # What survives being killed at random moments; `make test` has a short form of it.
 faults: .venv/ready
