@@ -93,7 +93,11 @@ def run_stage(home: Path, stage: Stage, work: Callable[[Path], int], *, resumabl
     final, partial = home / "stages" / name, home / "partial" / name
     with take_turn(home / "locks" / f"{name}.lock", f"makes {name}"):
         artifact = find_artifact(final)
-        if artifact is not None:
+        wanted = (stage.key, tuple(parent.digest for parent in stage.parents))
+        if artifact is not None and (artifact.key, artifact.parents) != wanted:
+            log.warning("%s has a manifest of another key; it is made again", final)
+            _discard(final)
+        elif artifact is not None:
             os.utime(final / MANIFEST)  # when it was last used
             return replace(artifact, seconds=time.monotonic() - started, reused=True)
         if not resumable or partial.is_symlink() or partial.is_file():

@@ -77,6 +77,8 @@ DEEDS: dict[str, Callable[[Path], object]] = {
     "a digest that is no text": edited(lambda manifest: manifest["artifact"].update(digest=None)),
     "parents that are none": edited(lambda manifest: manifest["artifact"].update(parents=7)),
     "another stage's key": edited(lambda manifest: manifest["artifact"].update(key="0" * 64)),
+    "a key that only begins alike": edited(lambda m: m["artifact"].update(key=STAGE.key[:16] + "0" * 48)),
+    "parents of another": edited(lambda manifest: manifest["artifact"].update(parents=["0" * 64])),
     "another stage's name": edited(lambda manifest: manifest["artifact"].update(stage="../../captions")),
     "another stage's folder": renamed,
     "a file in place of the folder": lambda made: replaced(made, lambda place: place.write_text("")),
