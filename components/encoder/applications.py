@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from components.encoder.folding import fold_batch_norm
+from components.encoder.hdf5 import require_harmless
 from components.errors import CaptioningError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ def read_weights(network: "keras.Model", path: Path) -> None:
 
     Raises `ConfigurationError` when they do not fit it, or are no numbers.
     """
+    require_harmless(path)
     try:
         network.load_weights(path)
     except Exception as error:  # Keras and HDF5 have no common base for what they raise on a damaged file

@@ -1,7 +1,8 @@
-"""The tables of docs/experiments.md: `python -m tests.benchmarks.experiments FLICKR8K_FOLDER INCEPTION_WEIGHTS.h5`.
+"""The tables of docs/experiments.md: `python -m tests.benchmarks.experiments DATA INCEPTION_WEIGHTS.h5`.
 
-Trains every row on Flickr8k, one after the other, and compares them by a paired bootstrap on the dev photographs. It
-takes an hour and a half on two cores; what a killed run has trained is not trained again (CAPTIONING_HOME).
+Trains every row on Flickr8k (the folder `flickr8k` in DATA), one after the other, and compares them by a paired
+bootstrap on the dev photographs. It takes two hours on two cores; what a killed run has trained is not trained again
+(CAPTIONING_HOME).
 """
 
 import json

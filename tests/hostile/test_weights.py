@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from components.encoder.applications import read_weights
+from components.encoder.hdf5 import require_harmless
 from components.encoder.torch_weights import read_torch_weights
 from components.errors import CaptioningError, ConfigurationError
 from tests.hostile.fuzzer import damaged
@@ -57,6 +58,21 @@ def attempt(key: str, folder: Path) -> None:
 
 def test_damaged_weights_of_keras(inputs: range) -> None:
     assert try_all(f"{HERE}:attempt", inputs, seconds=60) == {}
+
+
+def test_a_file_that_hdf5_never_gets_through_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.h5").write_bytes(damaged([sample(".h5", tmp_path)], 457))
+    with pytest.raises(ConfigurationError, match=r"a\.h5 is damaged: HDF5 had not read it after 2 seconds"):
+        require_harmless(tmp_path / "a.h5", seconds=2)
+
+
+def test_a_file_that_hdf5_crashes_on_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crashing = tmp_path / "python"
+    crashing.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    crashing.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(crashing))
+    with pytest.raises(ConfigurationError, match=r"a\.h5 is damaged: HDF5 crashes on it"):
+        require_harmless(tmp_path / "a.h5")
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -32,7 +32,7 @@ def vectors_of(digests: Sequence[str]) -> np.ndarray:
 
 def write(pool: EmbeddingPool, name: str, numbers: Sequence[int], bad: Sequence[int] = ()) -> None:
     digests = [digest_of(number) for number in numbers]
-    pool.write(name, digests, vectors_of(digests), {digest_of(number): f"reason {number}" for number in bad})
+    pool.write(name, digests, vectors_of(digests), {digest_of(number): f"reason “犬”\n\\ {number}" for number in bad})
 
 
 def known(pool: EmbeddingPool, numbers: Sequence[int]) -> list[int]:
@@ -128,7 +128,7 @@ def test_bad_images_are_kept_with_their_reasons(pool: EmbeddingPool) -> None:
     write(pool, "mixed", [1], bad=[2, 3])
     write(pool, "nothing but bad ones", [], bad=[4])
     found = pool.find([digest_of(number) for number in (1, 2, 4, 5)])
-    assert found.bad == {digest_of(2): "reason 2", digest_of(4): "reason 4"}
+    assert found.bad == {digest_of(number): f"reason “犬”\n\\ {number}" for number in (2, 4)}
     assert list(found.places) == [digest_of(1)]
     assert pool.has("nothing but bad ones")
 
