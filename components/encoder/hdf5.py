@@ -1,9 +1,10 @@
 """A file of HDF5 read through once by a process of its own: from some damaged ones HDF5 never returns, or crashes.
 
-`python -m components.encoder.hdf5 FILE`
+`python -m components.encoder.hdf5 FILE SECONDS`
 """
 
 import contextlib
+import signal
 import subprocess
 import sys
 import zipfile
@@ -13,22 +14,19 @@ import h5py
 
 from components.errors import ConfigurationError
 
-SECONDS = 60
-"""A gigabyte of weights takes a few."""
+SECONDS = 10
+"""Of the processor's time: a gigabyte of weights takes half a one, however slow the disk is."""
 
 
-def require_harmless(path: Path, seconds: float = SECONDS) -> None:
+def require_harmless(path: Path, seconds: int = SECONDS) -> None:
     """Raises `ConfigurationError` when HDF5 does not get through the file. Whether weights are in it is not asked."""
-    command = [sys.executable, "-P", "-m", __name__, str(path)]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=seconds, check=False)
-    except subprocess.TimeoutExpired:
-        fault = f"HDF5 had not read it after {seconds:g} seconds"
-    else:
-        fault = f"HDF5 crashes on it (signal {-done.returncode})" if done.returncode < 0 else ""
-    if fault:
+    command = [sys.executable, "-P", "-m", __name__, str(path), str(seconds)]
+    ended = -subprocess.run(command, capture_output=True, check=False).returncode
+    if ended > 0:
+        known = ended == signal.SIGPROF
+        fault = f"was not through it after {seconds} seconds" if known else f"crashes on it (signal {ended})"
         raise ConfigurationError(
-            f"encoder.weights: {path} is damaged: {fault}. Give the file that Keras wrote for the encoder"
+            f"encoder.weights: {path} is damaged: HDF5 {fault}. Give the file that Keras wrote for the encoder"
         )
 
 
@@ -53,5 +51,7 @@ def read_through(path: Path) -> None:
 
 
 if __name__ == "__main__":
+    # Set here, it also ends this process where the one that waited for it is gone.
+    signal.setitimer(signal.ITIMER_PROF, int(sys.argv[2]))
     with contextlib.suppress(Exception):  # what HDF5 tells is no harm: Keras tells it better
         read_through(Path(sys.argv[1]))

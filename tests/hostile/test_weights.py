@@ -62,7 +62,7 @@ def test_damaged_weights_of_keras(inputs: range) -> None:
 
 def test_a_file_that_hdf5_never_gets_through_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.h5").write_bytes(damaged([sample(".h5", tmp_path)], 457))
-    with pytest.raises(ConfigurationError, match=r"a\.h5 is damaged: HDF5 had not read it after 2 seconds"):
+    with pytest.raises(ConfigurationError, match=r"a\.h5 is damaged: HDF5 was not through it after 2 seconds"):
         require_harmless(tmp_path / "a.h5", seconds=2)
 
 
