@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench bench-extract bench-scaling bench-contracts bench-train bench-decode bench-scoring bench-scores docs coverage faults audit clean lock
+.PHONY: demo test lint bench bench-extract bench-scaling bench-contracts bench-train bench-decode bench-scoring bench-scores bench-reuse bench-machine docs coverage faults audit clean lock
 
 demo: .venv/ready
 	$(BIN)/captioning train --profile demo
@@ -17,7 +17,7 @@ lint: .venv/ready
 	$(BIN)/lint-imports
 
 # Each benchmark ends with one JSON line of ratios.
-bench: bench-extract bench-scaling bench-contracts bench-train bench-decode bench-scores bench-scoring
+bench: bench-machine bench-extract bench-scaling bench-contracts bench-train bench-decode bench-scores bench-scoring bench-reuse
 
 bench-extract: .venv/ready
 	$(BIN)/python -m tests.benchmarks.extract
@@ -40,6 +40,12 @@ bench-scores: .venv/ready
 
 bench-scoring: .venv/ready
 	$(BIN)/python -m tests.benchmarks.scoring
+
+bench-reuse: .venv/ready
+	$(BIN)/python -m tests.benchmarks.reuse
+
+bench-machine: .venv/ready
+	$(BIN)/python -m tests.benchmarks.machine
 
 # The page of all data contracts, written from the suites.
 docs: .venv/ready
