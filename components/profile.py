@@ -70,7 +70,8 @@ def load_profile(path: Path, overrides: Mapping[str, str]) -> Profile:
     try:
         data = _parse(read_file(path, MAX_BYTES).decode("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"cannot read the profile {path}: {error}") from error
+        told = error.strerror if isinstance(error, OSError) else error
+        raise ConfigurationError(f"cannot read the profile {path}: {told}") from error
     except ValueError as error:
         raise ConfigurationError(f"the profile {path} is not valid TOML: {error}") from error
     data.setdefault("name", path.stem)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from components.decoder.caption import MAX_SEED, Caption, Search
 from components.encoder.pixels import MAX_BYTES
+from components.errors import ConfigurationError
 from components.files import read_file
 from components.registry.captioner import Captioner
 
@@ -37,6 +38,12 @@ def caption_photos(photos: Sequence[Path], captioner: Captioner, search: Search,
         else CaptionedPhoto(photo, tuple(next(captions)[:top]), "")
         for row, (photo, content) in enumerate(zip(photos, contents, strict=True))
     ]
+
+
+def require_some(photos: Sequence[Path]) -> None:
+    """Raises `ConfigurationError` when none of them is a file: that is told before a model is loaded."""
+    if all(photo.is_dir() or not photo.exists() for photo in photos):
+        raise ConfigurationError("\n".join(f"{photo} {_content(photo)!s}" for photo in photos))
 
 
 def _content(photo: Path) -> bytes | str:

@@ -47,7 +47,11 @@ BeamOption = Annotated[int, typer.Option("--beam", min=1, help="Hypotheses kept 
 NameOption = Annotated[str, typer.Option("--name", help="The registered model.")]
 PolicyOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the rule, such as minimum=better. Repeatable."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Replace a value of the rule: minimum=better, max_slower=2, max_larger=5, allow_warnings=false.",
+    ),
 ]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks and the libraries' own logs.")]
 
@@ -148,7 +152,8 @@ def score(
     prepare_folder(out.absolute())  # a wrong path is told before anything is started
     if not list_images(images):
         raise ConfigurationError(f"{images} holds no image (a file ending in .jpg, .png, .webp …)")
-    place = images if is_url(images) else str(Path(images).absolute())
+    given = Path(images)  # spelt in one way: another would be other rows
+    place = images if is_url(images) else str(given.resolve() if ".." in given.parts else given.absolute())
     with prefect():
         from flows.score import ScoringRequest, score_images
 
@@ -175,7 +180,9 @@ def caption(
     top: Annotated[
         int,
         typer.Option(
-            "--top", min=1, help="Captions a photograph: the best of a beam at least so wide, or so many draws."
+            "--top",
+            min=1,
+            help="Captions a photograph: so many draws, or the best of a beam at least so wide, by a word's mean.",
         ),
     ] = 1,
     as_json: JsonOption = False,
@@ -190,9 +197,10 @@ def caption(
         chosen = 1.0 if temperature is None else temperature
         search = Search("sample", temperature=chosen, top_k=top_k, top_p=top_p, seed=seed)
     from components.registry import models
-    from flows.caption import caption_photos
+    from flows.caption import caption_photos, require_some
     from flows.settings import use_mlflow
 
+    require_some(photos)
     use_mlflow()
     found = caption_photos(photos, models.load_captioner(model), search, top)
     if show.captions(found, as_json):

@@ -31,6 +31,12 @@ WHY = {
 }
 """Combinations that are known to break, though pip finds nothing wrong with them."""
 
+REMEDIES = {
+    "FAILED": "why, it said when it ended: see its page in MLflow or Prefect; run it again",
+    "KILLED": "it was interrupted, or its machine went: the same command goes on where it was",
+}
+"""By the state that MLflow gives a run."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -166,20 +172,17 @@ def _champion(settings: Settings) -> Iterator[Finding]:
 def _runs(_settings: Settings) -> Iterator[Finding]:
     for run in health.last_runs():
         told = f"{run.name}: {run.status.lower()}, {_ago(run.started)}"
-        if run.status in ("FAILED", "KILLED"):
-            yield Finding(
-                "last run",
-                "notice",
-                told,
-                "why, it said when it ended: see its page in MLflow or Prefect; run it again",
-            )
+        if run.status in REMEDIES:
+            yield Finding("last run", "notice", told, REMEDIES[run.status])
         else:
             yield Finding("last run", "good", told)
 
 
 def _ago(when: datetime) -> str:
-    hours = (datetime.now(UTC) - when).total_seconds() / 3600
-    return f"{hours:.0f} hours ago" if hours < 48 else f"{hours / 24:.0f} days ago"
+    minutes = (datetime.now(UTC) - when).total_seconds() / 60
+    if minutes < 120:
+        return f"{minutes:.0f} minutes ago"
+    return f"{minutes / 60:.0f} hours ago" if minutes < 48 * 60 else f"{minutes / 24 / 60:.0f} days ago"
 
 
 def _gpu(_settings: Settings) -> Iterator[Finding]:

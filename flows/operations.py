@@ -27,9 +27,10 @@ def up(
     """Run a Prefect server, an MLflow server and a worker with all deployments here, until Ctrl-C."""
     from flows.settings import settings
     from flows.up import services
+    from flows.worker import scheduled_on
 
     with services(settings()) as (found, line):
-        show.services(found)
+        show.services(found, scheduled_on(settings()))
         if not check:
             line.watch()
             show.ending()

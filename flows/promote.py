@@ -61,6 +61,7 @@ def publish_decision(run_id: str, decision: Decision, challenger: Evidence, cham
 def roll_back(name: str) -> tuple[RegisteredModel, RegisteredModel]:
     """Makes the champion before this one champion again, and keeps that in MLflow. Returns both."""
     use_mlflow()
+    promotion.find_rollback(name)  # where there is none, nobody needs a run that failed
     with tracking.tracked_run(f"roll back {name}", {"name": name}) as run:
         was, now = promotion.roll_back(name)
         tracking.log_dict(run, {"was": asdict(was), "now": asdict(now)}, promotion.DECISION_FILE)

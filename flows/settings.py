@@ -38,7 +38,7 @@ class Settings(BaseSettings):
     """Where `captioning up` has its Prefect server, on loopback."""
     mlflow_port: int = Field(5000, ge=1, le=65535)
     """The same of its MLflow server."""
-    inbox: Path | None = None
+    inbox: str = ""
     """Folder, or address, of the pictures that are scored every night; by default one in `home`."""
     predictions: Path | None = None
     """Folder of their captions; by default one in `home`."""

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from flows.score import ScoringResult
     from flows.train import TrainingResult
 
+SHOWN = 5
+"""Rows that break a rule."""
+
 
 def training(result: "TrainingResult", as_json: bool) -> None:
     """The stages, the scores, a few captions, the gallery and the model."""
@@ -71,8 +74,10 @@ def check(result: "CheckResult", as_json: bool) -> bool:
         for rule in report.violations + report.warnings:
             found = f"expected {rule.expected}; found {rule.observed}. {rule.remedy}"
             out.print(f"  {rule.severity}: {rule.table}, {rule.rule}: {found}")
-            for offender in rule.offenders[:5]:
+            for offender in rule.offenders[:SHOWN]:
                 out.print(f"    {offender}")
+            if rule.count > SHOWN:
+                out.print(f"    … and {rule.count - SHOWN:,} more: the page has the first {len(rule.offenders)}")
     out.print(f"page  {result.page}")
     return passed
 
@@ -118,9 +123,9 @@ def promotion(result: "PromotionResult", as_json: bool) -> bool:
     told = "is the champion now" if decision.promote else "does not become champion"
     out.print(f"{result.challenger.uri} {told}")
     for reason in decision.reasons:
-        out.print(f"  {reason}")
+        out.print(f"  {'against it' if reason in decision.against else 'for it':10}  {reason}")
     if not decision.promote:
-        out.print("Train or choose another (--version), or set other bounds of the rule: --set, see --help.")
+        out.print("Train or choose another (--version), or set other bounds of the rule, such as --set max_slower=2.")
     if decision.promote and before:
         out.print(f"the champion was {before.uri}; to go back: captioning rollback")
     return decision.promote

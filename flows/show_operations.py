@@ -1,6 +1,6 @@
 """What the commands that keep the line running print: for people, or as JSON."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,17 +21,20 @@ SMALL = 50_000
 MARKS = {"good": "  ", "notice": "? ", "broken": "! "}
 
 
-def services(found: "Services") -> None:
-    """Where everything is."""
+def services(found: "Services", scheduled_on: Mapping[str, str]) -> None:
+    """Where everything is, what the scheduled flows work on, and how one is run now."""
     out = console()
-    for name, place in asdict(found).items():
-        out.print(f"{name:8} {place}")
+    for name, place in (asdict(found) | scheduled_on).items():
+        out.print(f"{name:26} {place}")
+    out.print(
+        f"Now, not at night: PREFECT_API_URL={found.prefect}/api prefect deployment run score-images/score-nightly"
+    )
     out.print("Ready. Ctrl-C ends it.")
 
 
 def ending() -> None:
     """That Ctrl-C was heard."""
-    console().print("Ending. A run that this cuts off is gone on with by the next one.")
+    console().print("Ending. A run that this cuts off is gone on with by the next one of its kind.")
 
 
 def findings(found: Iterable["Finding"], as_json: bool) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 
+from components.dataset.archive import is_url
 from components.errors import CaptioningError
 from flows.server import limit_gpu, wait_for_server
 from flows.settings import Settings
@@ -29,17 +30,22 @@ def deploy(settings: Settings) -> None:
     limit_gpu()
     _make_pool()
     _watch_runs()
-    inbox = settings.inbox or settings.home / "inbox"
-    inbox.mkdir(parents=True, exist_ok=True)
-    values = {
-        "CAPTIONING_INBOX": str(inbox),
-        "CAPTIONING_PREDICTIONS": str(settings.predictions or settings.home / "predictions"),
-        "CAPTIONING_NIGHTLY_PROFILE": settings.nightly_profile,
-    }
+    values = scheduled_on(settings)
+    if not is_url(values["CAPTIONING_INBOX"]):
+        Path(values["CAPTIONING_INBOX"]).mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS)]
     done = subprocess.run(command, env=os.environ | values, capture_output=True, text=True, check=False)
     if done.returncode:
         raise CaptioningError(f"the deployments of {DEPLOYMENTS} were not applied:\n{done.stdout}{done.stderr}")
+
+
+def scheduled_on(settings: Settings) -> dict[str, str]:
+    """What the scheduled flows work on, as `prefect.yaml` calls it."""
+    return {
+        "CAPTIONING_INBOX": settings.inbox or str(settings.home / "inbox"),
+        "CAPTIONING_PREDICTIONS": str(settings.predictions or settings.home / "predictions"),
+        "CAPTIONING_NIGHTLY_PROFILE": settings.nightly_profile,
+    }
 
 
 def command(queues: list[str], name: str | None = None) -> list[str]:

@@ -90,7 +90,8 @@ def plan_shards(photographs: pd.DataFrame, found: Found, shard_size: int) -> lis
     known = [*found.places, *found.bad]
     new = photographs[(photographs["error"] == "") & ~photographs["digest"].isin(known)]
     new = new.drop_duplicates("digest")
-    log.info("%d photographs, %d of them to embed", len(photographs), len(new))
+    if len(photographs):
+        log.info("%d photographs, %d of them to embed", len(photographs), len(new))
     rows = new[["digest", "archive", "file_name"]].itertuples(index=False, name=None)
     return [
         Shard(shard_name([digest for digest, *_ in group]), tuple(Photograph(*row) for row in group))

@@ -60,6 +60,8 @@ class Decision:
     """What holds it with 95 % confidence, by a paired bootstrap over images."""
     reasons: tuple[str, ...]
     """Everything that was looked at and what it showed; what speaks against the challenger first."""
+    against: tuple[str, ...]
+    """Those of them that speak against it."""
 
 
 def decide(challenger: Evidence, champion: Evidence | None, policy: PromotionPolicy) -> Decision:
@@ -74,13 +76,14 @@ def decide(challenger: Evidence, champion: Evidence | None, policy: PromotionPol
     if challenger.warnings and not policy.allow_warnings:
         against.append(f"warnings when it was judged: {', '.join(challenger.warnings)}")
     if champion:
-        for what, unit, mine, theirs, limit in (
-            ("takes", "ms a photograph", challenger.milliseconds, champion.milliseconds, policy.max_slower),
-            ("has", "MB", challenger.bytes / 1e6, champion.bytes / 1e6, policy.max_larger),
+        for what, unit, mine, theirs, setting in (
+            ("takes", "ms a photograph", challenger.milliseconds, champion.milliseconds, "max_slower"),
+            ("has", "MB", challenger.bytes / 1e6, champion.bytes / 1e6, "max_larger"),
         ):
-            told = f"{what} {mine:.3g} {unit}, the champion {theirs:.3g} (at most {limit:g} times that)"
+            limit = getattr(policy, setting)
+            told = f"{what} {mine:.3g} {unit}, the champion {theirs:.3g} (at most {limit:g} times that: {setting})"
             (against if mine > limit * theirs else for_it).append(told)
-    return Decision(not against, verdict, difference, bounds, (*against, *for_it))
+    return Decision(not against, verdict, difference, bounds, (*against, *for_it), tuple(against))
 
 
 def _compare(challenger: Evidence, champion: Evidence | None) -> tuple[Verdict, float | None, Interval | None, str]:

@@ -1,7 +1,6 @@
 """Moving the champion: what is known of a model, one promotion at a time, and the way back."""
 
 import json
-import statistics
 import time
 import uuid
 from dataclasses import asdict
@@ -29,7 +28,7 @@ BEFORE_TAG = "captioning.champion-before"
 TOKEN_TAG = "captioning.promotion"
 """Of a registered model: who moves its champion now."""
 DECISION_FILE = "decision.json"
-TRIES = 9
+TRIES = 10
 
 
 def record_evaluation(model: RegisteredModel, data: str, run_id: str, folder: str) -> None:
@@ -79,11 +78,11 @@ def _move(challenger: RegisteredModel, champion: RegisteredModel | None, before:
     _require_nobody_else(challenger.name, token, challenger)
 
 
-def roll_back(name: str) -> tuple[RegisteredModel, RegisteredModel]:
-    """Makes the champion before this one champion again. Returns the one that was and the one that is.
+def find_rollback(name: str) -> tuple[RegisteredModel, RegisteredModel]:
+    """The champion, and the one before it.
 
     Raises:
-        CaptioningError: there is no champion, none before it, or another promotion came between.
+        CaptioningError: there is no champion, or none before it.
     """
     champion = find_champion(name)
     if champion is None:
@@ -91,9 +90,19 @@ def roll_back(name: str) -> tuple[RegisteredModel, RegisteredModel]:
     before = MlflowClient().get_model_version(name, champion.version).tags.get(BEFORE_TAG, "")
     if not before:
         raise CaptioningError(f"there was no champion before {champion.uri}: nothing to roll back to")
-    kept = MlflowClient().get_model_version(name, before).tags.get(BEFORE_TAG, "")
+    return champion, describe(f"models:/{name}/{before}")
+
+
+def roll_back(name: str) -> tuple[RegisteredModel, RegisteredModel]:
+    """Makes the champion before this one champion again. Returns the one that was and the one that is.
+
+    Raises:
+        CaptioningError: there is no champion, none before it, or another promotion came between.
+    """
+    champion, before = find_rollback(name)
     # What was champion before it stays so: else two rollbacks would go to and fro.
-    _move(describe(f"models:/{name}/{before}"), champion, before=kept)
+    kept = MlflowClient().get_model_version(before.name, before.version).tags.get(BEFORE_TAG, "")
+    _move(before, champion, before=kept)
     return champion, describe(f"models:/{name}@{CHAMPION}")
 
 
@@ -185,12 +194,12 @@ def _fetch(run_id: str, what: str, folder: str) -> Path:
 
 
 def _milliseconds(model: RegisteredModel) -> float:
-    """Median time from a photograph to its caption, without the first, which loads."""
+    """The shortest time from a photograph to its caption: what else runs on the machine only makes it longer."""
     captioner, photograph = load_captioner(model.uri), example()
     times = []
-    for _ in range(TRIES + 1):
+    for _ in range(TRIES):
         started = time.perf_counter()
         vectors = captioner.embed([photograph])[0] if captioner.encoders else [[0.0] * captioner.dimension]
         captioner.caption(vectors, Search())
         times.append(time.perf_counter() - started)
-    return 1000 * statistics.median(times[1:])
+    return 1000 * min(times)

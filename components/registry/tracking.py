@@ -109,12 +109,17 @@ def tracked_run(name: str, params: Mapping[str, Any]) -> Iterator[str]:
             f"MLflow at {mlflow.get_tracking_uri()} failed: {_told(error)}\n"
             f"{find_remedy(error) or 'Look after it'}, and run again: finished stages are reused"
         ) from error
-    except KeyboardInterrupt:
-        status = "KILLED"
+    except BaseException as error:
+        status = status_after(type(error))
         raise
     finally:
         if status != "FINISHED":
             _end(run_id, status)
+
+
+def status_after(error: type[BaseException]) -> str:
+    """What MLflow calls a run that ended by this: KILLED after Ctrl-C, SIGTERM, and what Prefect makes of them."""
+    return "FAILED" if issubclass(error, Exception | SystemExit) else "KILLED"
 
 
 def _end(run_id: str, status: str) -> None:

@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, LoggedModelStatus, Param
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from components.registry.tracking import flatten, log_metrics
+from components.registry.tracking import flatten, log_metrics, status_after
 
 PHASES = ("cross_entropy", "self_critical")
 """Their names, in the order of their numbers; see `components.decoder.phases`."""
@@ -27,7 +27,7 @@ class TrainingLog:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        status = "FINISHED" if kind is None else "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
+        status = status_after(kind) if kind else "FINISHED"
         for run_id in self._phases.values():
             self._client.set_terminated(run_id, status)
 

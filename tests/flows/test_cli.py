@@ -77,6 +77,13 @@ def test_no_champion_yet_is_said_with_what_to_do(tmp_path: Path) -> None:
     assert "captioning train" in done.stderr
 
 
+def test_photographs_none_of_which_is_there_are_told_before_a_model_is_looked_for(tmp_path: Path) -> None:
+    done = captioning(tmp_path, "caption", "photo.jpg", str(tmp_path))
+    assert done.returncode == 2
+    assert "photo.jpg cannot be read: No such file" in done.stderr
+    assert f"captioning score --images {tmp_path}" in done.stderr
+
+
 def test_beam_and_temperature_exclude_each_other(tmp_path: Path) -> None:
     done = captioning(tmp_path, "caption", "photo.jpg", "--beam", "3", "--temperature", "1")
     assert done.returncode == 2
@@ -105,6 +112,7 @@ def test_a_home_that_cannot_be_is_told(tmp_path: Path) -> None:
 
 def test_an_mlflow_that_is_not_there_is_told(tmp_path: Path) -> None:
     environment = {"CAPTIONING_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    (tmp_path / "photo.jpg").write_bytes(b"")
     done = captioning(tmp_path, "caption", "photo.jpg", **environment)
     assert done.returncode == 1
     assert "MLflow at http://127.0.0.1:9 cannot be used" in done.stderr

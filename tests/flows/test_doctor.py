@@ -373,22 +373,28 @@ def run(name: str, error: type[BaseException] | None = None) -> None:
             raise error
 
 
-@pytest.mark.parametrize(("error", "told"), [(LookupError, "failed"), (KeyboardInterrupt, "killed")])
-def test_a_last_run_that_failed_is_noticed(home: Path, error: type[BaseException], told: str) -> None:
+@pytest.mark.parametrize(
+    ("error", "told", "remedy"),
+    [
+        (LookupError, "failed", "run it again"),
+        (KeyboardInterrupt, "killed", "the same command goes on where it was"),
+    ],
+)
+def test_a_last_run_that_failed_is_noticed(home: Path, error: type[BaseException], told: str, remedy: str) -> None:
     run("score today")
     with pytest.raises(error):
         run("train", error)
     score, train = sorted(examined("last run"), key=lambda finding: finding.told)
-    assert score == Finding("last run", "good", "score today: finished, 0 hours ago")
-    assert (train.state, train.told) == ("notice", f"train: {told}, 0 hours ago")
-    assert "run it again" in train.remedy
+    assert score == Finding("last run", "good", "score today: finished, 0 minutes ago")
+    assert (train.state, train.told) == ("notice", f"train: {told}, 0 minutes ago")
+    assert remedy in train.remedy
 
 
 def test_a_run_that_failed_before_one_that_did_not_is_of_the_past(home: Path) -> None:
     with pytest.raises(LookupError):
         run("train", LookupError)
     run("train")
-    assert the("last run") == Finding("last run", "good", "train: finished, 0 hours ago")
+    assert the("last run") == Finding("last run", "good", "train: finished, 0 minutes ago")
 
 
 def test_no_java_is_noticed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

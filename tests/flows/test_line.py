@@ -125,7 +125,9 @@ def test_scoring_quarantines_what_it_cannot_read(home: Path, photos: Path, capti
 def test_what_was_scored_is_not_scored_again_and_what_is_new_is_added(
     home: Path, photos: Path, captioning: Command
 ) -> None:
-    again = captioning(home, "score", "--images", str(photos), "--out", str(home / "out"), "--json")
+    again = captioning(
+        home, "score", "--images", str(photos / ".." / photos.name), "--out", str(home / "out"), "--json"
+    )
     assert again.returncode == 0, again.stderr
     result = json.loads(again.stdout)
     assert (result["known"], result["captioned"], result["quarantined"]) == (6, 0, [])

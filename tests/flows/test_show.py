@@ -4,8 +4,10 @@ from pathlib import Path
 import pytest
 
 from components.retention import Leftover
+from data_contracts.report import ContractReport, RuleResult
 from flows import show, show_operations
 from flows.caption import CaptionedPhoto
+from flows.check import CheckResult
 
 NAME = "a :dog: [bold]b"
 
@@ -13,6 +15,12 @@ NAME = "a :dog: [bold]b"
 def test_a_photographs_name_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     show.captions([CaptionedPhoto(Path(NAME), (), "no [red]image")], as_json=False)
     assert capsys.readouterr().out == f"{NAME}\n  no [red]image\n"
+
+
+def test_of_many_broken_rows_a_few_are_printed_and_the_rest_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    rule = RuleResult("images", "rule", "warning", False, "all", "few", 64, tuple(map(str, range(20))), "do")
+    show.check(CheckResult("run", (ContractReport("images", 100, (rule,)),), Path("page")), as_json=False)
+    assert "    4\n    … and 59 more: the page has the first 20\n" in capsys.readouterr().out
 
 
 def test_so_is_one_in_a_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -113,3 +113,11 @@ def test_bounds_are_inclusive_and_warnings_allowed_unless_said_otherwise() -> No
 def test_everything_that_speaks_against_it_is_said() -> None:
     decision = decide(evidence(NEXT, -0.5, broken=("a",), milliseconds=99.0, bytes=10**9), CHAMPION, POLICY)
     assert [reason.split()[0] for reason in decision.reasons] == ["worse:", "broken", "takes", "has"]
+    assert decision.against == decision.reasons
+
+
+def test_what_speaks_against_it_is_told_from_what_speaks_for_it() -> None:
+    decision = decide(evidence(NEXT, 0.2, milliseconds=99.0), CHAMPION, POLICY)
+    assert [reason.split()[0] for reason in decision.against] == ["takes"]
+    assert "at most 1.5 times that: max_slower" in decision.against[0]
+    assert decide(evidence(NEXT, 0.2), CHAMPION, POLICY).against == ()

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import os
 import threading
@@ -59,7 +60,13 @@ def test_a_run_ends_finished_with_its_parameters() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(BrokenError, "FAILED"), (KeyboardInterrupt, "KILLED"), (SystemExit, "FAILED")]
+    ("error", "status"),
+    [
+        (BrokenError, "FAILED"),
+        (KeyboardInterrupt, "KILLED"),
+        (asyncio.CancelledError, "KILLED"),
+        (SystemExit, "FAILED"),
+    ],
 )
 def test_a_run_that_breaks_off_says_how(error: type[BaseException], status: str) -> None:
     with pytest.raises(error), tracked_run("a run", {}):
