@@ -66,7 +66,6 @@ def main() -> None:
         ways["decode_only"] = lambda: decode_all(engines["fp32"], archive, names)
         rates = measure(ways, {name: len(pixels) if "model_only" in name else IMAGES for name in ways})
         vectors = {kind: encode_all(engine, pixels) for kind, engine in engines.items()}
-    sys.stderr.write("".join(f"{name:24} {rate:8.1f} images/s\n" for name, rate in rates.items()))
     for kind, found in vectors.items():
         close = cosines(found, vectors["fp32"])
         sys.stderr.write(f"cosine of {kind} to fp32: mean {close.mean():.6f}, least {close.min():.6f}\n")
@@ -182,7 +181,10 @@ def measure(ways: dict[str, Callable[[], Any]], images: dict[str, int]) -> dict[
             started = time.perf_counter()
             way()
             seconds[name].append(time.perf_counter() - started)
-    return {name: images[name] / statistics.median(times[1:]) for name, times in seconds.items()}
+    rates = {name: [images[name] / each for each in times[1:]] for name, times in seconds.items()}
+    for name, each in rates.items():
+        sys.stderr.write(f"{name:26} {statistics.median(each):.1f} images/s, {min(each):.1f} to {max(each):.1f}\n")
+    return {name: statistics.median(each) for name, each in rates.items()}
 
 
 if __name__ == "__main__":
