@@ -1,9 +1,11 @@
 """Photographs and archives in COCO's layout, small enough to be made anew for every test."""
 
+import atexit
 import io
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -11,8 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from zipfile import ZipFile
 
-# Before Prefect is imported: it would write to the user's home.
+# Before Prefect is imported: it would write to the user's home. Before TensorFlow is: it would tell of the processor.
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="prefect-home-")
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import hypothesis
 import numpy as np
@@ -24,6 +27,8 @@ from components.dataset.sources import Source
 from components.encoder.pool import EmbeddingPool, EncoderCard
 from components.encoder.store import EmbeddingStore, write_store
 from data_contracts.schema import PHOTOGRAPHS
+
+atexit.register(shutil.rmtree, os.environ["PREFECT_HOME"], ignore_errors=True)
 
 hypothesis.settings.register_profile("captioning", deadline=None)  # shared machines have uneven clocks
 hypothesis.settings.load_profile("captioning")
