@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Column, Table
 
+from components.redaction import redacted
 from flows.console import console, print_json
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def services(found: "Services", scheduled_on: Mapping[str, str]) -> None:
     """Where everything is, what the scheduled flows work on, and how one is run now."""
     out = console()
     for name, place in (asdict(found) | scheduled_on).items():
-        out.print(f"{name:26} {place}")
+        out.print(f"{name:26} {redacted(place)}")
     out.print(
         f"Now, not at night: PREFECT_API_URL={found.prefect}/api prefect deployment run score-images/score-nightly"
     )
