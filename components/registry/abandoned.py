@@ -23,13 +23,14 @@ def this_process() -> str:
 def end_abandoned(client: MlflowClient, experiment_id: str) -> None:
     """Ends as killed each run whose process was on this machine and is no more, and those nested in it."""
     running = client.search_runs([experiment_id], "attributes.status = 'RUNNING'")
-    dead = {run.info.run_id for run in running if _has_died(run)}
+    dead = {run.info.run_id for run in running if has_died(run)}
     parts = [run for run in running if run.data.tags.get(MLFLOW_PARENT_RUN_ID) in dead]
     for run_id in [*(part.info.run_id for part in parts), *dead]:  # by its parent a part is found
         client.set_terminated(run_id, "KILLED")
 
 
-def _has_died(run: Any) -> bool:
+def has_died(run: Any) -> bool:
+    """Whether the process at work on a run was on this machine, and is no more."""
     machine, _, process = run.data.tags.get(PROCESS_TAG, "").partition("/")
     if not process or machine != platform.node():
         return False

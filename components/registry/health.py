@@ -7,6 +7,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from components.registry.abandoned import has_died
 from components.registry.models import RegisteredModel
 from components.registry.shelf import is_live
 from components.registry.tracking import EXPERIMENT
@@ -21,7 +22,7 @@ class LastRun:
 
     name: str
     status: str
-    """MLflow's: FINISHED, FAILED, KILLED or RUNNING; KILLED also when it runs by its word and gives no sign of life."""
+    """MLflow's: FINISHED, FAILED, KILLED or RUNNING; KILLED also when it runs by its word, and its process is gone or gives no sign of life."""
     started: datetime
 
 
@@ -46,6 +47,6 @@ def last_runs() -> list[LastRun]:
         if MLFLOW_PARENT_RUN_ID in run.data.tags:  # a part of another
             continue
         name, started = str(run.info.run_name), datetime.fromtimestamp(run.info.start_time / 1000, UTC)
-        silent = run.info.status == "RUNNING" and not is_live(run, SILENT)
+        silent = run.info.status == "RUNNING" and (has_died(run) or not is_live(run, SILENT))
         found.setdefault(name.split(" ")[0], LastRun(name, "KILLED" if silent else run.info.status, started))
     return list(found.values())

@@ -7,6 +7,7 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
+from components.registry.abandoned import PROCESS_TAG, this_process
 from components.registry.health import LastRun, has_files, last_runs
 from components.registry.models import RegisteredModel
 from components.registry.register import register
@@ -96,6 +97,16 @@ def test_a_run_at_work_is_running(registry: str) -> None:
         (found,) = last_runs()
     assert found.status == "RUNNING"
     assert abs(datetime.now(UTC) - found.started) < timedelta(minutes=1)
+
+
+def test_a_run_whose_process_is_gone_is_told_as_killed_at_once(registry: str) -> None:
+    experiment = MlflowClient().get_experiment_by_name(EXPERIMENT).experiment_id
+    machine, number, started = this_process().split("/")
+    MlflowClient().create_run(experiment, run_name="train", tags={PROCESS_TAG: this_process()})
+    MlflowClient().create_run(
+        experiment, run_name="score", tags={PROCESS_TAG: f"{machine}/{number}/{int(started) - 3600}"}
+    )
+    assert {run.name: run.status for run in last_runs()} == {"train": "RUNNING", "score": "KILLED"}
 
 
 def test_without_runs_or_an_experiment_nothing_is_told(registry: str) -> None:
