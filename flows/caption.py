@@ -40,6 +40,16 @@ def caption_photos(photos: Sequence[Path], captioner: Captioner, search: Search,
     ]
 
 
+def choose_search(beam: int, temperature: float | None, top_k: int, top_p: float, seed: int) -> Search:
+    """What the command's options ask for. Raises `ConfigurationError` when they ask for a search and a draw."""
+    if temperature is None and top_k == 0 and top_p == 1:
+        return Search.of_width(beam)
+    if beam > 1:
+        raise ConfigurationError("--beam searches; --temperature, --top-k and --top-p draw: give one or the other")
+    chosen = 1.0 if temperature is None else temperature
+    return Search("sample", temperature=chosen, top_k=top_k, top_p=top_p, seed=seed)
+
+
 def require_some(photos: Sequence[Path]) -> None:
     """Raises `ConfigurationError` when none of them is a file: that is told before a model is loaded."""
     if all(photo.is_dir() or not photo.exists() for photo in photos):

@@ -188,18 +188,11 @@ def caption(
     as_json: JsonOption = False,
 ) -> None:
     """Caption photographs now, without Prefect. Exit code 4: some could not be read."""
-    from components.decoder.caption import Search
-
-    search = Search.of_width(beam)
-    if temperature is not None or top_k != 0 or top_p != 1:
-        if beam > 1:
-            raise ConfigurationError("--beam searches; --temperature, --top-k and --top-p draw: give one or the other")
-        chosen = 1.0 if temperature is None else temperature
-        search = Search("sample", temperature=chosen, top_k=top_k, top_p=top_p, seed=seed)
     from components.registry import models
-    from flows.caption import caption_photos, require_some
+    from flows.caption import caption_photos, choose_search, require_some
     from flows.settings import use_mlflow
 
+    search = choose_search(beam, temperature, top_k, top_p, seed)
     require_some(photos)
     use_mlflow()
     found = caption_photos(photos, models.load_captioner(model), search, top)

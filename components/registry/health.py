@@ -22,7 +22,7 @@ class LastRun:
 
     name: str
     status: str
-    """MLflow's: FINISHED, FAILED, KILLED or RUNNING; KILLED also when it runs by its word, and its process is gone or gives no sign of life."""
+    """MLflow's: FINISHED, FAILED, KILLED or RUNNING; KILLED also when it only runs by its word: no sign of life."""
     started: datetime
 
 
