@@ -4,9 +4,7 @@ A stage's key is the digest of everything its output depends on. Its output is w
 survives a kill (a stage that can resume finds its finished parts there) and becomes final by one rename.
 """
 
-import ast
 import hashlib
-import importlib.util
 import json
 import logging
 import os
@@ -14,7 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, TypeAdapter
 
 from components.errors import CaptioningError, find_remedy
+from components.provenance import commit
 
 log = logging.getLogger(__name__)
 
@@ -63,22 +62,26 @@ class Stage:
     parents: Sequence[Artifact] = ()
     inputs: Sequence[str] = ()
     """Digests of inputs that are not artefacts, such as archives read in place."""
-    sources: Sequence[str] = ()
-    """Modules that do the work; a change to their code (not to their comments) changes the key."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Digest of each piece of code and data file that does the work; see `components.provenance.sources_of`."""
 
     @cached_property
     def key(self) -> str:
         """Digest of all of the above, 64 hex digits."""
-        config = self.config.model_dump(mode="json") if isinstance(self.config, BaseModel) else self.config
         parts = {
             "stage": self.name,
             "schema": SCHEMA_VERSION,
-            "config": config,
+            "config": self.values,
             "parents": [parent.digest for parent in self.parents],
             "inputs": list(self.inputs),
-            "sources": [_source_digest(module) for module in self.sources],
+            "sources": dict(self.sources),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def values(self) -> Mapping[str, Any] | None:
+        """The config as JSON has it."""
+        return self.config.model_dump(mode="json") if isinstance(self.config, BaseModel) else self.config
 
 
 def run_stage(home: Path, stage: Stage, work: Callable[[Path], int], *, resumable: bool = False) -> Artifact:
@@ -189,8 +192,10 @@ def _commit(stage: Stage, partial: Path, final: Path, rows: int) -> Artifact:
         parents=tuple(parent.digest for parent in stage.parents),
     )
     fields = {k: v for k, v in asdict(artifact).items() if k not in ("path", "seconds", "reused")}
+    made_by = {"config": stage.values, "sources": dict(stage.sources), "commit": commit()}
     with write_atomic(partial / MANIFEST) as temporary:
-        temporary.write_text(json.dumps({"artifact": fields, "files": files}, indent=1), encoding="utf-8")
+        manifest = {"artifact": fields, "files": files, "made_by": made_by}
+        temporary.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     final.parent.mkdir(parents=True, exist_ok=True)
     partial.rename(final)
     return artifact
@@ -218,10 +223,7 @@ def digest_of(files: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
-def _source_digest(module: str) -> str:
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"no source for {module}")
-    # Parsed and printed again, comments and layout do not count.
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
+def made_by(artifact: Artifact) -> dict[str, Any]:
+    """What made an artefact, as its manifest records it: `config`, `sources` (digests of code) and `commit`."""
+    manifest = json.loads((artifact.path / MANIFEST).read_text(encoding="utf-8"))
+    return dict(manifest.get("made_by", {}))

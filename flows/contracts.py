@@ -8,7 +8,7 @@ import pandas as pd
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from components.artifacts import Artifact, Stage
-from components.dataset import captions as caption_table
+from components.dataset import caption_table
 from components.encoder.photographs import PHOTOGRAPHS_FILE
 from components.encoder.registry import describe_encoder
 from components.encoder.store import EmbeddingStore, joined_fingerprint
@@ -172,9 +172,8 @@ def _check(
         (folder / REPORT_FILE).write_text(json.dumps(report.to_json(), indent=1), encoding="utf-8")
         return report.rows
 
-    code = [f"data_contracts.{module}" for module in (table, "rules", "runner", "report")]
     try:
-        artifact = make(Stage(f"check-{table.replace('_', '-')}", limits, data, inputs=inputs, sources=code), work)
+        artifact = make(Stage(f"check-{table.replace('_', '-')}", limits, data, inputs=inputs), work)
     except ContractViolation as violation:
         publish_report(violation.report, run_id)
         publish_page([violation.report], run_id)

@@ -11,7 +11,7 @@ from prefect import flow, unmapped
 
 from components.artifacts import Artifact, Stage
 from components.config import EncoderConfig, RuntimeConfig
-from components.dataset.captions import read_caption_table
+from components.dataset.caption_table import read_caption_table
 from components.encoder import extract
 from components.encoder.extract import Shard
 from components.encoder.photographs import PHOTOGRAPHS_FILE
@@ -42,9 +42,7 @@ def extract_embeddings(photographs: Artifact, archives: dict[str, Path], profile
     def join(folder: Path) -> int:
         return join_stores(folder, [EmbeddingStore.open(store.path) for store in stores])
 
-    return make(
-        Stage("joined-embeddings", None, stores, sources=["components.encoder.store", "components.encoder.pool"]), join
-    )
+    return make(Stage("joined-embeddings", None, stores), join)
 
 
 def _embed(photographs: Artifact, archives: dict[str, Path], config: EncoderConfig, runtime: RuntimeConfig) -> Artifact:
@@ -61,8 +59,7 @@ def _embed(photographs: Artifact, archives: dict[str, Path], config: EncoderConf
                 embed_shards(group, archives, config, pool)
         return write_store(folder, table, pool)
 
-    stage = Stage("embeddings", {"encoder": card.fingerprint}, [photographs], sources=["components.encoder.store"])
-    return make(stage, work)
+    return make(Stage("embeddings", {"encoder": card.fingerprint}, [photographs]), work)
 
 
 @task(tags=["gpu"])
@@ -87,9 +84,8 @@ def embed_for_model(
                 stores.append(EmbeddingStore.open(part))
             return join_stores(folder, stores)
 
-    code = ["components.scoring.embed", "components.encoder.store"]
     given = [model.uri, model.digest, settings().mlflow]
-    return make(Stage("embeddings", {"split": split}, [photographs, captions], inputs=given, sources=code), work)
+    return make(Stage("embeddings", {"split": split}, [photographs, captions], inputs=given), work)
 
 
 @task(tags=["gpu"])

@@ -73,6 +73,7 @@ def evaluate_captioner(model: str, profile: Profile, split: str, against: str | 
             differences = read_comparison(judging.compare_evaluations(evaluation, against_evaluation, run).path)
             judging.keep_evaluation(against_evaluation, run, judging.AGAINST)
         judging.publish_evaluation(evaluation, run)
+        tasks.record_stages((dataset, captions, photographs, evaluation), run)
     data = Summary.load(evaluation.path).data
     for judged, folder in ((first, judging.EVALUATION), (other, judging.AGAINST)):
         if judged:

@@ -10,7 +10,7 @@ from prefect.artifacts import create_link_artifact, create_table_artifact
 
 from components.artifacts import Artifact, Stage
 from components.config import EvaluationConfig
-from components.dataset import captions as caption_table
+from components.dataset import caption_table
 from components.dataset.archive import open_archive
 from components.encoder.pixels import MAX_BYTES
 from components.encoder.store import EmbeddingStore
@@ -19,9 +19,9 @@ from components.evaluation.comparison import COMPARISON_FILE, compare, read_comp
 from components.evaluation.summary import GALLERY_FILE, Summary
 from components.profile import Profile
 from components.registry import models, tracking
-from components.registry.captioner import CAPTIONER_FOLDER, Captioner
+from components.registry.captioner import Captioner
 from components.scoring import inputs
-from flows.tasks import archives_of, log, make, task
+from flows.tasks import archives_of, by_code, log, make, task
 
 if TYPE_CHECKING:
     from components.evaluation.showcase import OwnPictures
@@ -53,7 +53,7 @@ def evaluate_captioner(
         from components.evaluation.showcase import Material
 
         packaged = isinstance(model, Artifact)
-        captioner = Captioner(model.path / CAPTIONER_FOLDER) if packaged else models.load_captioner(model.uri)
+        captioner = models.load_package(model.path) if packaged else models.load_captioner(model.uri)
         store = EmbeddingStore.open(embeddings.path)
         captioner.require_encoders(store.fingerprint)
         images, table = caption_table.read_caption_table(captions.path)
@@ -69,8 +69,6 @@ def evaluate_captioner(
             folder,
         )
 
-    modules = ("report", "summary", "showcase", "metrics", "java_scorers", "bootstrap", "tokenize", "gallery", "plots")
-    code = [f"components.evaluation.{name}" for name in modules] + ["components.decoder.guards"]
     package = f"package {model.digest[:16]}"
     name = package if isinstance(model, Artifact) else f"{model.uri}, {package}"
     given = [name, "java" if find_java() else "no java"]
@@ -78,7 +76,7 @@ def evaluate_captioner(
         given.append(inputs.fingerprint(config.pictures, pictures))
     parents = [artifact for artifact in (model, captions, embeddings) if isinstance(artifact, Artifact)]
     relevant = {"split": split, "train_split": profile.dataset.train_split, **config.model_dump(mode="json")}
-    stage = Stage("evaluation", relevant, parents, inputs=given, sources=code)
+    stage = by_code(Stage("evaluation", relevant, parents, inputs=given), work)
     # The key stands for everything that decides what the page shows, its own code among it.
     identity = {"Model": name, "Code": f"captioning {version('captioning')}, evaluation {stage.key[:16]}"}
     return make(stage, work)
@@ -115,8 +113,7 @@ def compare_evaluations(challenger: Artifact, other: Artifact, run_id: str) -> A
     def work(folder: Path) -> int:
         return write_comparison(compare(challenger.path, other.path), folder)
 
-    code = [f"components.evaluation.{name}" for name in ("comparison", "bootstrap", "metrics")]
-    comparison = make(Stage("comparison", None, [challenger, other], sources=code), work)
+    comparison = make(Stage("comparison", None, [challenger, other]), work)
     rows = [{**asdict(found), "verdict": found.verdict} for found in read_comparison(comparison.path)]
     create_table_artifact(rows, key="comparison", description="The first model's scores against the second's")
     tracking.log_file(run_id, comparison.path / COMPARISON_FILE, EVALUATION)

@@ -20,7 +20,7 @@ from data_contracts.report import RuleResult
 from flows import contracts
 from flows.failure import flow
 from flows.settings import settings, use_mlflow
-from flows.tasks import make, task
+from flows.tasks import make, record_stages, task
 
 INPUTS_FILE = "inputs.parquet"
 
@@ -82,6 +82,7 @@ def _score(request: ScoringRequest) -> ScoringResult:
             scoring, given = caption_images(listed, request, scorer), listed.rows
         judged = []
         if scoring:
+            record_stages((scoring,), run)
             judged.append(contracts.check_scoring(scoring, request.limits, run))
             if request.engine == "local":
                 judged.append(contracts.check_drift(scoring, request.limits, run))
@@ -109,8 +110,7 @@ def list_inputs(images: str) -> Artifact:
         table.to_parquet(folder / INPUTS_FILE, index=False)
         return len(table)
 
-    code = ["components.scoring.inputs", "components.dataset.archive", "components.encoder.photographs"]
-    return make(Stage("inputs", None, inputs=[images, inputs.fingerprint(images, names)], sources=code), work)
+    return make(Stage("inputs", None, inputs=[images, inputs.fingerprint(images, names)]), work)
 
 
 @task(tags=["gpu"])
@@ -127,8 +127,7 @@ def caption_images(given: Artifact, request: ScoringRequest, scorer: Scorer) -> 
         return score.score_parts(new, known, archives, captioner, scorer, settings().embeddings, folder)
 
     what = hashlib.sha256(new[["uri", "image_id"]].to_csv(index=False).encode()).hexdigest()
-    code = [f"components.scoring.{name}" for name in ("inputs", "score", "dataset")]
-    stage = Stage("scoring", scorer.identity, inputs=[what, scorer.model, settings().mlflow], sources=code)
+    stage = Stage("scoring", scorer.identity, inputs=[what, scorer.model, settings().mlflow])
     return make(stage, work, resumable=True)
 
 
@@ -150,8 +149,7 @@ def caption_on_spark(request: ScoringRequest, scorer: Scorer) -> Artifact | None
 
     what = hashlib.sha256(known[["uri", "image_id"]].to_csv(index=False).encode()).hexdigest()
     given = [inputs.fingerprint(request.images, names), request.images, what, scorer.model, settings().mlflow]
-    code = ["components.scoring.spark"]
-    scoring = make(Stage("scoring-on-spark", scorer.identity, inputs=given, sources=code), work)
+    scoring = make(Stage("scoring-on-spark", scorer.identity, inputs=given), work)
     return scoring if scoring.rows else None
 
 

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import prefect
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
-from components.artifacts import Artifact, Stage, folder_bytes, run_stage, take_turn
-from components.dataset import captions as caption_table
-from components.dataset import sources
+from components.artifacts import Artifact, Stage, folder_bytes, made_by, run_stage, take_turn
+from components.dataset import caption_table, sources
+from components.dataset.captions import write_caption_table
 from components.dataset.scenes import draw_dataset
 from components.decoder.history import best_of, read_history
 from components.encoder.photographs import PHOTOGRAPHS_FILE, read_photographs
@@ -21,8 +22,9 @@ from components.encoder.store import EmbeddingStore
 from components.errors import ConfigurationError
 from components.evaluation.summary import GALLERY_FILE, Summary
 from components.profile import Profile
+from components.provenance import sources_of
 from components.redaction import redacted
-from components.registry import models
+from components.registry import models, tracking
 from components.registry.captioner import CAPTIONER_FOLDER
 from components.registry.card import render_card
 from components.registry.reference import Reference
@@ -41,11 +43,25 @@ VOCABULARY_FILE = "vocabulary.json"
 
 
 def make(stage: Stage, work: Callable[[Path], int], *, resumable: bool = False) -> Artifact:
-    """The stage's artefact in this installation's home, found or made; see `components.artifacts.run_stage`."""
-    artifact = run_stage(settings().home, stage, work, resumable=resumable)
+    """The stage's artefact in this installation's home, found or made; see `components.artifacts.run_stage`.
+
+    The code of `work` is part of the stage's key.
+    """
+    artifact = run_stage(settings().home, by_code(stage, work), work, resumable=resumable)
     told = "reused" if artifact.reused else f"{artifact.seconds:.1f} s"
     log.info("%s: %s rows, %s", stage.name, f"{artifact.rows:,}", told)
     return artifact
+
+
+def record_stages(stages: Iterable[Artifact], run_id: str) -> None:
+    """Keeps with the MLflow run what each stage was made by: its key, config, digests of code, and commit."""
+    made = {stage.stage: {"key": stage.key, "digest": stage.digest, **made_by(stage)} for stage in stages}
+    tracking.log_dict(run_id, made, "stages.json")
+
+
+def by_code(stage: Stage, work: Callable[[Path], int]) -> Stage:
+    """The stage, with the code of its work in its key."""
+    return replace(stage, sources=sources_of(work))
 
 
 def _is_worth_retrying(_task: object, _run: object, state: prefect.State) -> bool:
@@ -70,10 +86,8 @@ def fetch_dataset(profile: Profile) -> Artifact:
         (folder / "sources.json").write_text(json.dumps(kept, indent=1), encoding="utf-8")
         return len(config.sources)
 
-    drawing = ["scenes", "scene_captions", "scene_shapes"] if config.scenes else []
     inputs = [f"{address}={fingerprint}" for address, fingerprint in fingerprints.items()]
-    code = [f"components.dataset.{module}" for module in drawing]
-    return make(Stage("dataset", config.scenes, inputs=inputs, sources=code), work)
+    return make(Stage("dataset", config.scenes, inputs=inputs), work)
 
 
 def _sources(dataset: Artifact, profile: Profile) -> dict[str, sources.Source]:
@@ -89,13 +103,10 @@ def archives_of(dataset: Artifact, profile: Profile) -> dict[str, Path]:
 def build_caption_table(dataset: Artifact, profile: Profile) -> Artifact:
     """Images and captions as tables, split and sampled."""
     relevant = profile.dataset.model_dump(mode="json", exclude={"root", "mirrors", "sha256", "scenes"})
-    code = [f"components.dataset.{module}" for module in ("captions", "formats", "coco", "rows", "splits", "archive")]
     split_file = sources.locate_split_file(profile.dataset, settings().downloads)
     return make(
-        Stage("captions", relevant, [dataset], sources=[*code, "components.vocabulary.tokenizer"]),
-        lambda folder: caption_table.write_caption_table(
-            _sources(dataset, profile), profile.dataset, folder, split_file
-        ),
+        Stage("captions", relevant, [dataset]),
+        lambda folder: write_caption_table(_sources(dataset, profile), profile.dataset, folder, split_file),
     )
 
 
@@ -119,7 +130,7 @@ def build_vocabulary(captions: Artifact, profile: Profile) -> Artifact:
         return len(vocabulary)
 
     relevant = {"split": split, **profile.vocabulary.model_dump()}
-    return make(Stage("vocabulary", relevant, [captions], sources=["components.vocabulary.vocabulary"]), work)
+    return make(Stage("vocabulary", relevant, [captions]), work)
 
 
 @task
@@ -132,7 +143,7 @@ def list_photographs(dataset: Artifact, captions: Artifact, profile: Profile) ->
         table.to_parquet(folder / PHOTOGRAPHS_FILE, index=False)
         return len(table)
 
-    return make(Stage("photographs", None, [dataset, captions], sources=["components.encoder.photographs"]), work)
+    return make(Stage("photographs", None, [dataset, captions]), work)
 
 
 @task(tags=["gpu"])
@@ -153,20 +164,7 @@ def train_decoder(
         return len(train(profile.decoder, profile.training, *sets, words, folder, log_of_run.epoch))
 
     relevant = {"splits": splits, "decoder": profile.decoder.model_dump(), "training": profile.training.model_dump()}
-    names = (
-        "backend",
-        "batches",
-        "checkpoint",
-        "choice",
-        "cider",
-        "cross_entropy",
-        "guards",
-        "lstm",
-        "model",
-        "phases",
-    )
-    code = [f"components.decoder.{name}" for name in (*names, "phases", "search", "training", "validation")]
-    stage = Stage("decoder", relevant, [captions, vocabulary, embeddings], sources=code)
+    stage = Stage("decoder", relevant, [captions, vocabulary, embeddings])
     log_inputs(run_id, {parent.stage: (parent.digest, str(parent.path)) for parent in stage.parents})
     with TrainingLog(run_id, {key: relevant[key] for key in ("decoder", "training")}) as log_of_run:
         artifact = make(stage, work, resumable=True)
@@ -199,14 +197,12 @@ def package_model(
         return write_package(trained, words, networks, store.encoders, reference, history, length, folder)
 
     split = profile.dataset.train_split
-    code = [f"components.registry.{name}" for name in ("package", "reference", "captioner", "served", "bundle")]
-    code += [f"components.decoder.{name}" for name in ("search", "choice", "caption")] + ["components.encoder.pixels"]
     relevant = {
         "split": split,
         "max_length": profile.decoder.max_length,
         "bundle_encoder": profile.registry.bundle_encoder,
     }
-    return make(Stage("package", relevant, [decoder, captions, vocabulary, embeddings], sources=code), work)
+    return make(Stage("package", relevant, [decoder, captions, vocabulary, embeddings]), work)
 
 
 @task

@@ -59,15 +59,17 @@ def train_captioner(profile: Profile) -> TrainingResult:
         model = tasks.register_model(package, evaluation, profile, run)
         record_evaluation(model, Summary.load(evaluation.path).data, run, judging.EVALUATION)
     judged = (captions_ok, vocabulary_ok, images_ok, embeddings_ok, training_ok, predictions_ok)
+    stages = (
+        *(dataset, captions, captions_ok, vocabulary, vocabulary_ok, photographs, images_ok),
+        *(embeddings, embeddings_ok, training_ok, decoder, package, evaluation, predictions_ok),
+    )
+    tasks.record_stages(stages, run)
     return TrainingResult(
         run_id=run,
         model=model,
         model_bytes=folder_bytes(package.path),
         summary=Summary.load(evaluation.path),
         gallery=evaluation.path / GALLERY_FILE,
-        stages=(
-            *(dataset, captions, captions_ok, vocabulary, vocabulary_ok, photographs, images_ok),
-            *(embeddings, embeddings_ok, training_ok, decoder, package, evaluation, predictions_ok),
-        ),
+        stages=stages,
         warnings=contracts.conclude(judged, run),
     )

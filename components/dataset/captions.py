@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from components.config import DatasetConfig
+from components.dataset.caption_table import CAPTIONS_FILE, IMAGES_FILE
 from components.dataset.formats import read_source
 from components.dataset.sources import Source
 from components.dataset.splits import read_splits
@@ -16,9 +17,6 @@ from components.vocabulary.tokenizer import tokenize
 from data_contracts.schema import CAPTIONS, IMAGES
 
 log = logging.getLogger(__name__)
-
-IMAGES_FILE = "images.parquet"
-CAPTIONS_FILE = "captions.parquet"
 
 
 def write_caption_table(
@@ -36,11 +34,6 @@ def write_caption_table(
     images.astype(IMAGES)[list(IMAGES)].to_parquet(folder / IMAGES_FILE, index=False)
     captions.astype(CAPTIONS)[list(CAPTIONS)].to_parquet(folder / CAPTIONS_FILE, index=False)
     return len(captions)
-
-
-def read_caption_table(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The images and the captions that `write_caption_table` wrote."""
-    return pd.read_parquet(folder / IMAGES_FILE), pd.read_parquet(folder / CAPTIONS_FILE)
 
 
 def _read_splits(path: Path, config: DatasetConfig) -> dict[str, str]:

@@ -19,8 +19,8 @@ from components.decoder.history import History, best_of, describe, is_stuck, ran
 from components.decoder.model import Decoder, Place, build_decoder
 from components.decoder.phases import Phase, cross_entropy_phase, self_critical_phase
 from components.decoder.validation import Validator, losses
-from components.encoder.registry import require_bfloat16
 from components.errors import CaptioningError
+from components.hardware import require_bfloat16
 from components.progress import track
 from components.vocabulary.vocabulary import Vocabulary
 

@@ -22,9 +22,10 @@ from components.config import EncoderConfig
 from components.dataset.archive import Location, open_archive
 from components.encoder.pixels import MAX_BYTES, read_pixels
 from components.encoder.pool import EmbeddingPool, Found, shard_name
-from components.encoder.registry import find_encoder, has_gpu, load_network
+from components.encoder.registry import find_encoder, load_network
 from components.encoder.streaming import in_batches, map_ahead
 from components.errors import BadImageError
+from components.hardware import has_gpu
 from components.progress import track
 
 log = logging.getLogger(__name__)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
@@ -11,10 +11,13 @@ from typing import Any
 
 from components.artifacts import file_digest
 from components.config import EncoderConfig
-from components.encoder import applications, efficientnet_lite
+from components.encoder import applications, efficientnet_lite, pixels
 from components.encoder.pixels import PREPROCESSING
 from components.encoder.pool import EncoderCard
 from components.errors import ConfigurationError
+from components.hardware import require_bfloat16
+from components.provenance import sources_of
+from components.source_code import closure, digests
 
 Network = Any
 """A `keras.Model`: pixels 0–255 (batch, size, size, 3), RGB → float32 embeddings (batch, dimension)."""
@@ -33,7 +36,9 @@ class Encoder:
     """Numbers an embedding."""
     weights: str
     """Identity of the weights: a digest, or the release."""
-    build: Callable[[], Network]
+    module: str
+    """The module that builds the network."""
+    build: Callable[[], Network] = field(compare=False)
 
 
 def find_encoders(configs: Sequence[EncoderConfig]) -> list[Encoder]:
@@ -51,6 +56,7 @@ def find_encoder(config: EncoderConfig) -> Encoder:
             efficientnet_lite.INPUT_SIZE,
             efficientnet_lite.DIMENSION,
             efficientnet_lite.WEIGHTS_SHA256,
+            efficientnet_lite.__name__,
             efficientnet_lite.efficientnet_lite0,
         )
     name = applications.find(config.name)
@@ -60,24 +66,26 @@ def find_encoder(config: EncoderConfig) -> Encoder:
         hint = f"did you mean {spelled[near[0]]}?" if near else f"there is {LITE}, and every name in keras.applications"
         raise ConfigurationError(f"encoder.name: {config.name!r} is no encoder; {hint}")
     _, size, dimension = applications.APPLICATIONS[name]
+    module = applications.__name__
     if config.weights == "imagenet":
         release = "keras.applications imagenet without top"
-        return Encoder(name, size, dimension, release, lambda: applications.build(name, "imagenet"))
+        return Encoder(name, size, dimension, release, module, lambda: applications.build(name, "imagenet"))
     if config.weights == "package":
         raise ConfigurationError(f"encoder.weights: `package` is for {LITE} only; give `imagenet`, or a weights file")
     path = Path(config.weights).expanduser()
     if not path.is_file():
         raise ConfigurationError(f"encoder.weights: there is no file {path}; give one, or `imagenet`")
-    return Encoder(name, size, dimension, file_digest(path), lambda: applications.build(name, path))
+    return Encoder(name, size, dimension, file_digest(path), module, lambda: applications.build(name, path))
 
 
 def describe_encoder(config: EncoderConfig) -> EncoderCard:
     """The card of the embeddings this encoder makes; its fingerprint is over all that decides their values."""
     encoder = find_encoder(config)
-    parts = [encoder.name, encoder.weights, PREPROCESSING[config.preprocessing], config.precision, config.storage]
+    code = sources_of(_build.__wrapped__) | digests(closure([encoder.module, pixels.__name__]))
+    parts = [encoder.name, encoder.weights, PREPROCESSING[config.preprocessing], config.precision, config.storage, code]
     return EncoderCard(
         name=encoder.name,
-        fingerprint=hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16],
+        fingerprint=hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16],
         dimension=encoder.dimension,
         input_size=encoder.input_size,
         preprocessing=config.preprocessing,
@@ -87,14 +95,13 @@ def describe_encoder(config: EncoderConfig) -> EncoderCard:
 
 def load_network(config: EncoderConfig) -> Network:
     """The encoder's network with its weights, built once a process."""
-    return _load(config.name, config.weights, config.precision, find_encoder(config).weights)
+    return _build(find_encoder(config), config.precision)
 
 
 @lru_cache(maxsize=4)
-def _load(name: str, weights: str, precision: str, _identity: str) -> Network:
+def _build(encoder: Encoder, precision: str) -> Network:
     import keras
 
-    encoder = find_encoder(EncoderConfig(name=name, weights=weights))
     if precision != "float32":
         require_bfloat16()
     policy = keras.config.dtype_policy()
@@ -103,28 +110,3 @@ def _load(name: str, weights: str, precision: str, _identity: str) -> Network:
         return encoder.build()
     finally:
         keras.config.set_dtype_policy(policy)
-
-
-def require_bfloat16(setting: str = "encoder.precision") -> None:
-    """Raises `ConfigurationError`, naming the setting, on CPUs that would emulate bfloat16, many times slower."""
-    if has_gpu():
-        return
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return  # no Linux: let it try
-    if "bf16" not in flags:
-        raise ConfigurationError(f"{setting}: this CPU has no bfloat16; use float32")
-
-
-def has_gpu() -> bool:
-    """Whether Keras computes on a GPU here."""
-    import keras
-
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return bool(jax.default_backend() == "gpu")
-    import tensorflow as tf
-
-    return bool(tf.config.list_physical_devices("GPU"))

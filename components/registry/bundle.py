@@ -5,10 +5,8 @@ it, it also loads where the project is not installed.
 """
 
 import ast
-import importlib.util
-from pathlib import Path
 
-OURS = ("components", "data_contracts", "flows")
+from components.source_code import module_path, own_imports
 
 
 def bundle(module: str) -> str:
@@ -23,15 +21,11 @@ def bundle(module: str) -> str:
 
 
 def _collect(module: str, sources: dict[str, str]) -> None:
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"no source for {module}")
-    text = Path(spec.origin).read_text(encoding="utf-8")
+    text = module_path(module).read_text(encoding="utf-8")
     lines = text.splitlines(keepends=True)
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in OURS:
-            if node.module not in sources:
-                _collect(str(node.module), sources)
-            for number in range(node.lineno - 1, node.end_lineno or node.lineno):
-                lines[number] = ""
+    for node, imported, _ in sorted(own_imports(ast.parse(text)), key=lambda found: found[0].lineno):
+        if imported not in sources:
+            _collect(imported, sources)
+        for number in range(node.lineno - 1, node.end_lineno or node.lineno):
+            lines[number] = ""
     sources[module] = "".join(lines)

@@ -2,8 +2,10 @@
 
 import json
 import logging
+import runpy
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -12,7 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from components.decoder.caption import Search
 from components.errors import CaptioningError, ConfigurationError, find_remedy
-from components.registry.captioner import MODEL_SCHEMA, Captioner
+from components.registry.captioner import CAPTIONER_FOLDER, CODE_FILE, MODEL_SCHEMA, Captioner
 from components.registry.seal import SEAL_TAG, require_model, without_bytecode
 
 log = logging.getLogger(__name__)
@@ -90,6 +92,14 @@ def _what_there_is(client: MlflowClient, name: str) -> str:
     versions = sorted(int(found.version) for found in client.search_model_versions(f"name = '{name}'"))
     aliases = client.get_registered_model(name).aliases if versions else {}
     return ", ".join([*(f"{name}@{alias}" for alias in sorted(aliases)), *(f"{name}/{v}" for v in versions[-9:])])
+
+
+def load_package(folder: Path) -> Captioner:
+    """The captioner of a package that is not registered yet, run by the code in the package, as it will be served."""
+    model = runpy.run_path(str(folder / CODE_FILE), run_name=CODE_FILE)["CaptionerModel"]()
+    model.load_context(SimpleNamespace(artifacts={"captioner": str(folder / CAPTIONER_FOLDER)}))
+    captioner: Captioner = model.captioner
+    return captioner
 
 
 def load_captioner(uri: str) -> Captioner:

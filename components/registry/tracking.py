@@ -13,10 +13,12 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 from sqlalchemy.exc import SQLAlchemyError
 
 from components.artifacts import take_turn, write_atomic
 from components.errors import CaptioningError, find_remedy
+from components.provenance import commit
 from components.redaction import without_login
 from components.registry.abandoned import PROCESS_TAG, end_abandoned, this_process
 
@@ -84,7 +86,7 @@ def _make_or_look_into(database: Path) -> None:
 
 @contextmanager
 def tracked_run(name: str, params: Mapping[str, Any]) -> Iterator[str]:
-    """A run that ends finished, or failed when the block raises, with the machine's load. Gives its id.
+    """A run that ends finished, or failed when the block raises, with the machine's load and the commit. Gives its id.
 
     Runs that were killed on this machine end as such when the next one begins. Raises `CaptioningError` when MLflow
     fails meanwhile.
@@ -92,7 +94,8 @@ def tracked_run(name: str, params: Mapping[str, Any]) -> Iterator[str]:
     client = MlflowClient()
     experiment = client.get_experiment_by_name(EXPERIMENT)
     end_abandoned(client, experiment.experiment_id)
-    run = client.create_run(experiment.experiment_id, run_name=name, tags={PROCESS_TAG: this_process()})
+    tags = {PROCESS_TAG: this_process()} | ({MLFLOW_GIT_COMMIT: commit()} if commit() else {})
+    run = client.create_run(experiment.experiment_id, run_name=name, tags=tags)
     run_id: str = run.info.run_id
     status = "FAILED"
     try:

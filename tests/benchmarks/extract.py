@@ -39,9 +39,10 @@ from components.dataset.scenes import draw_dataset
 from components.encoder.extract import Engine, embed_shards, load_engine, plan_shards
 from components.encoder.photographs import read_photographs
 from components.encoder.pool import EmbeddingPool
-from components.encoder.registry import describe_encoder, load_network, require_bfloat16
+from components.encoder.registry import describe_encoder, load_network
 from components.encoder.streaming import in_batches, map_ahead
 from components.errors import ConfigurationError
+from components.hardware import require_bfloat16
 
 SIZE, BATCH, IMAGES, ROUNDS = 299, 32, 512, 5
 

@@ -26,8 +26,8 @@ from components.decoder.model import build_decoder
 from components.decoder.phases import cross_entropy_phase
 from components.decoder.training import objective
 from components.encoder.pool import Vectors
-from components.encoder.registry import require_bfloat16
 from components.errors import ConfigurationError
+from components.hardware import require_bfloat16
 from data_contracts.schema import END, PAD, SPECIALS, START
 
 VOCABULARY, DIMENSION, IMAGES, CAPTIONS = 8769, 2048, 4000, 20_000

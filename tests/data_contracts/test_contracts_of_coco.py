@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from components.config import DatasetConfig
-from components.dataset.captions import read_caption_table, write_caption_table
+from components.dataset.caption_table import read_caption_table
+from components.dataset.captions import write_caption_table
 from components.dataset.sources import Source
 from components.vocabulary.vocabulary import Vocabulary
 from data_contracts import captions, vocabulary

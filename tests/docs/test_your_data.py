@@ -7,7 +7,8 @@ from zipfile import ZipFile
 
 import pytest
 
-from components.dataset.captions import read_caption_table, write_caption_table
+from components.dataset.caption_table import read_caption_table
+from components.dataset.captions import write_caption_table
 from components.dataset.sources import locate_sources, locate_split_file, obtain_sources
 from components.profile import load_profile
 

@@ -10,7 +10,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from components.config import DatasetConfig
-from components.dataset.captions import read_caption_table, write_caption_table
+from components.dataset.caption_table import read_caption_table
+from components.dataset.captions import write_caption_table
 from components.dataset.sources import Source
 from components.errors import ConfigurationError
 from data_contracts.schema import CAPTIONS, IMAGES

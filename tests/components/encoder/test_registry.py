@@ -11,14 +11,9 @@ from components.encoder import registry
 from components.encoder.extract import Engine, load_engine
 from components.encoder.pixels import PREPROCESSING
 from components.encoder.pool import EncoderCard
-from components.encoder.registry import (
-    describe_encoder,
-    find_encoder,
-    find_encoders,
-    load_network,
-    require_bfloat16,
-)
+from components.encoder.registry import describe_encoder, find_encoder, find_encoders, load_network
 from components.errors import ConfigurationError
+from components.hardware import require_bfloat16
 
 LITE = EncoderConfig(name="efficientnet_lite0", weights="package", batch_size=4)
 PHOTOS = Path(__file__).parents[3].parent / "shared" / "data" / "coco-photos" / "photos.zip"
@@ -141,44 +136,13 @@ def test_a_network_is_built_once() -> None:
     assert load_network(LITE) is load_network(LITE.model_copy(update={"batch_size": 7, "storage": "float16"}))
 
 
-def on_cpu(monkeypatch: pytest.MonkeyPatch, cpuinfo: str | OSError) -> None:
-    """A machine without a GPU, whose /proc/cpuinfo says this, or is not there."""
-    read_text = Path.read_text
+def test_bfloat16_is_refused_before_anything_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise ConfigurationError("encoder.precision: this CPU has no bfloat16")
 
-    def read(self: Path, *args: Any, **options: Any) -> str:
-        if self != Path("/proc/cpuinfo"):
-            return read_text(self, *args, **options)
-        if isinstance(cpuinfo, OSError):
-            raise cpuinfo
-        return cpuinfo
-
-    monkeypatch.setattr(registry, "has_gpu", lambda: False)
-    monkeypatch.setattr(Path, "read_text", read)
-
-
-def test_bfloat16_is_refused_on_a_cpu_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    on_cpu(monkeypatch, "flags\t\t: fpu sse4_2 avx2 avx512f avx512_vnni\n")
-    with pytest.raises(ConfigurationError, match=r"encoder\.precision: this CPU has no bfloat16; use float32"):
-        require_bfloat16()
-    with pytest.raises(ConfigurationError, match=r"encoder\.precision"):  # and nothing is downloaded
+    monkeypatch.setattr(registry, "require_bfloat16", refuse)
+    with pytest.raises(ConfigurationError, match=r"encoder\.precision"):
         load_network(inception("imagenet").model_copy(update={"precision": "mixed_bfloat16"}))
-
-
-@pytest.mark.parametrize(
-    "cpuinfo",
-    ["flags\t\t: avx512f avx512_bf16\n", "flags\t\t: amx_bf16 amx_tile\n", "Features\t: asimd bf16\n", OSError("none")],
-)
-def test_bfloat16_is_allowed_where_the_cpu_has_it_or_does_not_tell(
-    monkeypatch: pytest.MonkeyPatch, cpuinfo: str | OSError
-) -> None:
-    on_cpu(monkeypatch, cpuinfo)
-    require_bfloat16()
-
-
-def test_bfloat16_is_allowed_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    on_cpu(monkeypatch, "flags\t\t: fpu sse4_2\n")
-    monkeypatch.setattr(registry, "has_gpu", lambda: True)
-    require_bfloat16()
 
 
 def cosines(one: np.ndarray, two: np.ndarray) -> np.ndarray:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from components.decoder.caption import Search
-from components.registry.bundle import OURS, bundle
+from components.registry.bundle import bundle
 from components.registry.captioner import Captioner
+from components.source_code import OURS
 
 ALONE = """
 import json, runpy, sys
