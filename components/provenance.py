@@ -11,13 +11,20 @@ import subprocess
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from components import source_code
 from components.source_code import NEUTRAL, closure, digests, is_ours, module_path, own_imports
 
-Names = dict[str, tuple[str, str | None]]
-"""What a module's imports bind: module and name in it (`None`: the module itself), by the name that is bound."""
+
+class _Module(NamedTuple):
+    """A source file, by the names at its top."""
+
+    tree: ast.Module
+    definitions: dict[str | None, ast.stmt]
+    """The statement that defines a name."""
+    imports: dict[str, tuple[str, str | None]]
+    """The module that a name is imported from, and its name there (`None`: it is the module itself)."""
 
 
 def sources_of(*work: Callable[..., Any]) -> dict[str, str]:
@@ -29,9 +36,9 @@ def sources_of(*work: Callable[..., Any]) -> dict[str, str]:
     """
     found, modules = dict[str, str](), set[str]()
     for function in _functions(work, modules):
-        tree = _tree_of(function)
-        for node in _nodes_of(function, tree):
-            _add(f"{function.__module__}:{function.__qualname__}", function.__module__, tree, node, found, modules)
+        module = _module_of(function)
+        for node in _nodes_of(function, module.tree):
+            _add(f"{function.__module__}:{function.__qualname__}", function.__module__, module, node, found, modules)
     return found | digests(closure(modules))
 
 
@@ -86,23 +93,24 @@ def _is_filled(cell: types.CellType) -> bool:
     return True
 
 
-def _tree_of(function: types.FunctionType) -> ast.Module:
+def _module_of(function: types.FunctionType) -> _Module:
     if is_ours(function.__module__):
-        return _read_tree(module_path(function.__module__))
+        return _read(module_path(function.__module__))
     try:
-        return _read_tree(Path(function.__code__.co_filename))
+        return _read(Path(function.__code__.co_filename))
     except OSError as error:
         raise ModuleNotFoundError(f"no source for {function.__qualname__}") from error
 
 
-def _read_tree(path: Path) -> ast.Module:
+def _read(path: Path) -> _Module:
     status = path.stat()
     return _parse(path, status.st_mtime_ns, status.st_size)
 
 
 @functools.lru_cache(maxsize=64)
-def _parse(path: Path, _changed: int, _size: int) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+def _parse(path: Path, _changed: int, _size: int) -> _Module:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return _Module(tree, _definitions(tree), _names_imported(tree))
 
 
 def _nodes_of(function: types.FunctionType, tree: ast.Module) -> list[ast.AST]:
@@ -120,26 +128,24 @@ def _first_line(node: ast.Lambda | ast.FunctionDef | ast.AsyncFunctionDef) -> in
     return min(part.lineno for part in (node, *decorators))
 
 
-def _add(name: str, module: str, tree: ast.Module, node: ast.AST, found: dict[str, str], modules: set[str]) -> None:
+def _add(name: str, where: str, module: _Module, node: ast.AST, found: dict[str, str], modules: set[str]) -> None:
     """Adds a definition, and those that it reaches, to `found`, and the modules that it uses to `modules`."""
-    if name in found or module in NEUTRAL:
+    if name in found or where in NEUTRAL:
         return
     bare = _WithoutAnnotations().visit(ast.parse(ast.unparse(node)))
     found[name] = source_code.digest_of_code(ast.unparse(bare))
-    names = _names_imported(tree)
-    definitions = _definitions(tree)
-    reached = [(where, what) for _, where, what in own_imports(bare)]
+    reached = [(source, original) for _, source, original in own_imports(bare)]
     for used in {each.id for each in ast.walk(bare) if isinstance(each, ast.Name)}:
-        if used in definitions:
-            _add(f"{module}:{used}", module, tree, definitions[used], found, modules)
-        elif used in names:
-            reached.append(names[used])
-    for where, what in reached:
-        there = _read_tree(module_path(where))
-        if where.startswith("flows.") and what in _definitions(there):
-            _add(f"{where}:{what}", where, there, _definitions(there)[what], found, modules)
+        if used in module.definitions:
+            _add(f"{where}:{used}", where, module, module.definitions[used], found, modules)
+        elif used in module.imports:
+            reached.append(module.imports[used])
+    for source, original in reached:
+        there = _read(module_path(source))
+        if source.startswith("flows.") and original in there.definitions:
+            _add(f"{source}:{original}", source, there, there.definitions[original], found, modules)
         else:
-            modules.add(where)
+            modules.add(source)
 
 
 def _definitions(tree: ast.Module) -> dict[str | None, ast.stmt]:
@@ -154,8 +160,8 @@ def _definitions(tree: ast.Module) -> dict[str | None, ast.stmt]:
     return found
 
 
-def _names_imported(tree: ast.Module) -> Names:
-    found: Names = {}
+def _names_imported(tree: ast.Module) -> dict[str, tuple[str, str | None]]:
+    found: dict[str, tuple[str, str | None]] = {}
     for node, module, name in own_imports(tree):
         last = name or module.rpartition(".")[2]
         for alias in node.names:

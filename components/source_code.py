@@ -131,6 +131,7 @@ def _named_modules(tree: ast.AST) -> set[str]:
     return {text for text in _strings(tree) if "." in text and is_ours(text) and _find(text)}
 
 
+@functools.cache
 def _find(module: str) -> Path | None:
     """By its files: Python's own search imports the packages around a module, and with them what these import."""
     top, *parts = module.split(".")

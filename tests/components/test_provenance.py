@@ -108,7 +108,7 @@ def test_an_edit_counts_where_the_work_reaches_it(
 
 
 def test_work_without_source_is_an_error() -> None:
-    namespace: dict[str, Any] = {}
+    namespace: dict[str, Any] = {"__name__": "console"}
     exec("def work(folder): return 1", namespace)
     with pytest.raises(ModuleNotFoundError, match="no source for work"):
         sources_of(namespace["work"])

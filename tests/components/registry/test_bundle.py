@@ -71,7 +71,7 @@ def test_what_a_module_needs_stands_before_it(tmp_path: Path, monkeypatch: pytes
     for name, source in modules.items():
         (folder / f"{name}.py").write_text(source, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("components.registry.bundle.OURS", ("components_of_test",))
+    monkeypatch.setattr("components.source_code.OURS", ("components_of_test",))
     source = bundle("components_of_test.top")
     assert source.count("ONE = 1") == 1
     names: dict[str, object] = {}
