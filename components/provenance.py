@@ -16,13 +16,16 @@ from typing import Any, NamedTuple
 from components import source_code
 from components.source_code import NEUTRAL, closure, digests, is_ours, module_path, own_imports
 
+Function = ast.Lambda | ast.FunctionDef | ast.AsyncFunctionDef
+
 
 class _Module(NamedTuple):
-    """A source file, by the names at its top."""
+    """What is in a source file."""
 
-    tree: ast.Module
+    functions: dict[int, list[Function]]
+    """All of them, by the line that they or their decorators begin in."""
     definitions: dict[str | None, ast.stmt]
-    """The statement that defines a name."""
+    """The statements at its top that define a name, by that name."""
     imports: dict[str, tuple[str, str | None]]
     """The module that a name is imported from, and its name there (`None`: it is the module itself)."""
 
@@ -37,7 +40,7 @@ def sources_of(*work: Callable[..., Any]) -> dict[str, str]:
     found, modules = dict[str, str](), set[str]()
     for function in _functions(work, modules):
         module = _module_of(function)
-        for node in _nodes_of(function, module.tree):
+        for node in _nodes_of(function, module):
             _add(f"{function.__module__}:{function.__qualname__}", function.__module__, module, node, found, modules)
     return found | digests(closure(modules))
 
@@ -110,22 +113,22 @@ def _read(path: Path) -> _Module:
 @functools.lru_cache(maxsize=64)
 def _parse(path: Path, _changed: int, _size: int) -> _Module:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    return _Module(tree, _definitions(tree), _names_imported(tree))
+    functions: dict[int, list[Function]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, Function):
+            decorators = [] if isinstance(node, ast.Lambda) else node.decorator_list
+            functions.setdefault(min(part.lineno for part in (node, *decorators)), []).append(node)
+    return _Module(functions, _definitions(tree), _names_imported(tree))
 
 
-def _nodes_of(function: types.FunctionType, tree: ast.Module) -> list[ast.AST]:
+def _nodes_of(function: types.FunctionType, module: _Module) -> list[ast.AST]:
     """The function's definition; of several lambdas that begin in one line, all."""
     kinds = (ast.Lambda,) if function.__name__ == "<lambda>" else (ast.FunctionDef, ast.AsyncFunctionDef)
-    line = function.__code__.co_firstlineno
-    found = [node for node in ast.walk(tree) if isinstance(node, kinds) and _first_line(node) == line]
+    begun = module.functions.get(function.__code__.co_firstlineno, [])
+    found: list[ast.AST] = [node for node in begun if isinstance(node, kinds)]
     if not found:
         raise ModuleNotFoundError(f"no source for {function.__qualname__}")
-    return list(found)
-
-
-def _first_line(node: ast.Lambda | ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    decorators = [] if isinstance(node, ast.Lambda) else node.decorator_list
-    return min(part.lineno for part in (node, *decorators))
+    return found
 
 
 def _add(name: str, where: str, module: _Module, node: ast.AST, found: dict[str, str], modules: set[str]) -> None:

@@ -144,7 +144,8 @@ def _find(module: str) -> Path | None:
 
 def _data_files(path: Path) -> list[Path]:
     """The files beside a module that it names in a string, and all files of folders beside it that it names."""
-    named = [each for each in path.parent.iterdir() if each.name in _read(path).texts]
+    texts = _read(path).texts
+    named = [each for each in path.parent.iterdir() if each.name in texts]
     files = [file for each in named for file in (each.rglob("*") if each.is_dir() else [each])]
     return sorted(file for file in files if file.is_file() and file.suffix not in (".py", ".pyc"))
 
