@@ -38,6 +38,10 @@ class BadImageError(CaptioningError):
     """The bytes given are not an image that can be read. Quarantines the image, never stops a run."""
 
 
+class TransientImageError(BadImageError):
+    """The image cannot be read now; a later run may (an outage, a full memory, a decoder that is not installed)."""
+
+
 ROOM = "Make room there; CAPTIONING_HOME moves what this project writes, TMPDIR what is written meanwhile"
 _READ_ONLY = "Its file system can only be read: mount it for writing, or set CAPTIONING_HOME to another folder"
 _FILES = "Too many files are open: raise the limit (`ulimit -n 65536`)"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from components.decoder.caption import MAX_SEED, Caption, Search
-from components.encoder.pixels import MAX_BYTES
+from components.encoder.decoding import MAX_BYTES
 from components.errors import ConfigurationError
 from components.files import read_file
 from components.registry.captioner import Captioner

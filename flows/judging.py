@@ -12,7 +12,7 @@ from components.artifacts import Artifact, Stage
 from components.config import EvaluationConfig
 from components.dataset import caption_table
 from components.dataset.archive import open_archive
-from components.encoder.pixels import MAX_BYTES
+from components.encoder.decoding import MAX_BYTES
 from components.encoder.store import EmbeddingStore
 from components.errors import BadImageError
 from components.evaluation.comparison import COMPARISON_FILE, compare, read_comparison, write_comparison

@@ -20,7 +20,8 @@ import pandas as pd
 
 from components.config import EncoderConfig
 from components.dataset.archive import Location, open_archive
-from components.encoder.pixels import MAX_BYTES, read_pixels
+from components.encoder.decoding import MAX_BYTES
+from components.encoder.pixels import read_pixels
 from components.encoder.pool import EmbeddingPool, Found, shard_name
 from components.encoder.registry import find_encoder, load_network
 from components.encoder.streaming import in_batches, map_ahead

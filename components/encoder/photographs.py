@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pandas as pd
 
 from components.dataset.archive import Location, open_archive
-from components.encoder.pixels import MAX_BYTES
+from components.encoder.decoding import MAX_BYTES
 from components.encoder.streaming import map_ahead
 from components.errors import BadImageError
 from components.progress import track

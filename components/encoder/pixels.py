@@ -1,18 +1,15 @@
 """From an image file's bytes to the pixels an encoder sees.
 
-This module is copied into every registered model, so it imports nothing of the project but the error.
+This module is copied into every registered model.
 """
 
-import io
-import struct
-import zlib
 from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from components.errors import BadImageError
+from components.encoder.decoding import decode
 
 Preprocessing = Literal["notebook", "antialias"]
 """How the centre square is resized; see `read_pixels`."""
@@ -23,34 +20,15 @@ PREPROCESSING: dict[Preprocessing, str] = {
 }
 """Name and version of what `read_pixels` does; part of an encoder's fingerprint."""
 
-MAX_BYTES = 100_000_000
-"""Larger files are refused before they are read: a zip file can claim any size."""
-
-MAX_PIXELS = 89_000_000
-"""Larger pictures are refused before they are decoded: a small file can claim any size."""
-
-MAX_SCANNED = 50 * MAX_PIXELS
-"""Pixels times scans of a JPEG: each scan of a few bytes goes over all of them again, and a file has room for many."""
-JPEG_SCAN = b"\xff\xda"
-
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
-"""What is decoded. Pillow's other readers are rarely needed, and one of them (EPS) starts a program."""
-
-_DAMAGED = (
-    # What Pillow's format readers raise on files that are damaged or too large.
-    *(OSError, ValueError, SyntaxError, EOFError, LookupError, OverflowError, RuntimeError, TypeError),
-    *(struct.error, zlib.error, Image.DecompressionBombWarning),
-)
-
 
 def read_pixels(data: bytes, size: int, preprocessing: Preprocessing) -> np.ndarray:
     """Decodes an image, crops the centre square and resizes it to `size`: uint8, (size, size, 3), RGB.
 
     `notebook` interpolates between the four nearest pixels, as `cv2.resize` does by default, which the notebook used;
-    `antialias` averages over all the pixels that a smaller one covers. Raises `BadImageError` when the bytes are not
-    a whole image, or too many (`MAX_BYTES`, `MAX_PIXELS`).
+    `antialias` averages over all the pixels that a smaller one covers. Raises what `components.encoder.decoding.decode`
+    raises.
     """
-    image = _decode(data)
+    image = decode(data)
     width, height = image.size
     side = min(width, height)
     # The odd pixel goes from the left or the top.
@@ -89,37 +67,3 @@ def _taps(side: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     place = np.clip((np.arange(size) + 0.5) * side / size - 0.5, 0, side - 1)
     before = np.floor(place).astype(np.intp)
     return before, np.minimum(before + 1, side - 1), (place - before).astype(np.float32)
-
-
-def _decode(data: bytes) -> Image.Image:
-    if not data:
-        raise BadImageError("the file is empty")
-    if len(data) > MAX_BYTES:
-        raise BadImageError(f"{len(data):,} bytes are more than {MAX_BYTES:,}")
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise BadImageError(f"{width} × {height} pixels are more than {MAX_PIXELS:,}")
-            if image.format in ("JPEG", "MPO") and width * height * data.count(JPEG_SCAN) > MAX_SCANNED:
-                raise BadImageError(f"{data.count(JPEG_SCAN):,} scans are too many for {width} × {height} pixels")
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            return _to_rgb(image)
-    except Image.DecompressionBombError as error:
-        raise BadImageError(f"it claims more than {MAX_PIXELS:,} pixels") from error
-    except UnidentifiedImageError as error:
-        raise BadImageError("not an image of a known format") from error
-    except _DAMAGED as error:
-        raise BadImageError(f"the image cannot be decoded: {error}") from error
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit greyscale: Pillow's own conversion would clip it to white
-        scaled = np.asarray(image, dtype=np.float32) * (255 / 65535)
-        image = Image.fromarray(np.clip(scaled + 0.5, 0, 255).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return image if image.mode == "RGB" else image.convert("RGB")

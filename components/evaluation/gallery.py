@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image, ImageOps
+from PIL import Image
 
 from components.decoder.caption import Caption, percent
+from components.encoder.decoding import decode
 from components.errors import BadImageError
 
 PAGE_BYTES: Final = 7_900_000
@@ -121,10 +122,8 @@ def render_gallery(page: Page) -> str:
 def _thumbnail(card: Card, budget: int) -> tuple[str, str]:
     """The photograph as a data URI of a JPEG of at most `budget` bytes, and the tiny one behind it."""
     try:
-        with Image.open(io.BytesIO(card.photograph)) as image:
-            image.draft("RGB", (QUALITIES[0][0], QUALITIES[0][0]))
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, ValueError, SyntaxError) as error:  # Pillow's decoders raise all three for damaged files
+        upright = decode(card.photograph)
+    except BadImageError as error:
         raise BadImageError(
             f"The photograph {card.name} cannot be decoded for the gallery ({error}). "
             "Replace the file, or leave the image out."

@@ -27,7 +27,7 @@ from components.registry.models import CHALLENGER, CHAMPION, DIGEST_TAG, Registe
 from components.registry.seal import SEAL_TAG, seal_of, without_bytecode
 
 CARD_FILE = "README.md"
-REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "tensorflow")
+REQUIREMENTS = ("mlflow", "numpy", "pandas", "pi-heif", "pillow", "tensorflow")
 
 
 def register(

@@ -9,14 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from components.encoder.pixels import PREPROCESSING, read_pixels
 from components.errors import BadImageError
 from tests.hostile.fuzzer import damaged
 from tests.hostile.watch import try_all
+from tests.pictures import HOLDERS, TRAILERS, exif
+from tests.pictures import turned as turned_to
 
 HERE = "tests.hostile.test_images"
+HEIC = Path(__file__).parents[1] / "components" / "encoder" / "files"
 
 
 def image(mode: str, size: tuple[int, int] = (23, 17)) -> Image.Image:
@@ -65,6 +68,11 @@ def samples() -> tuple[bytes, ...]:
         saved("1", "TIFF", compression="group4"),
         saved("RGB", "TIFF", big_tiff=True, save_all=True, append_images=more),
         saved("RGB", "MPO", save_all=True, append_images=more),
+        saved("RGB", "AVIF", exif=turned(6)),
+        *(
+            path.read_bytes()
+            for path in sorted((Path(__file__).parents[1] / "components/encoder/files").glob("*.heic"))
+        ),
     )
 
 
@@ -150,12 +158,17 @@ GOOD: dict[str, Callable[[], bytes]] = {
     ),
     "some scans": lambda: scans(500, 500, 100),
     "trailing data": lambda: saved("RGB", "JPEG") + b"\xff\xda" * 1000,
-    "infinite greys": lambda: floats(np.inf, np.nan, -np.inf, 1e38),
     "PNG whose EXIF is none": lambda: png(8, 8, 8, 0, 0, (b"eXIf", b"II*\0\xff\xff\xff\xff"), rows(8, 8, 1)),
     "PNG with an animation of 2³² frames": lambda: png(8, 8, 8, 0, 0, (b"acTL", b"\xff" * 8), rows(8, 8, 1)),
     "TIFF with tiles of 0 pixels": lambda: tiff(t322=(4, 1, 0), t323=(4, 1, 0), t324=(4, 1, 8)),
+    "PNG with a text bomb": lambda: png(8, 8, 8, 0, 0, (b"zTXt", b"a\0\0" + TEXT_BOMB), rows(8, 8, 1)),
+    "PNG with an international text bomb": lambda: png(
+        8, 8, 8, 0, 0, (b"iTXt", b"a\0\1\0\0\0" + TEXT_BOMB), rows(8, 8, 1)
+    ),
+    "PNG with a profile bomb": lambda: png(8, 8, 8, 0, 0, (b"iCCP", b"a\0\0" + TEXT_BOMB), rows(8, 8, 1)),
 }
 BAD: dict[str, Callable[[], bytes]] = {
+    "infinite greys": lambda: floats(np.inf, np.nan, -np.inf, 1e38),
     "nothing": lambda: b"",
     "a byte": lambda: b"\xff",
     "zeros": lambda: bytes(4096),
@@ -164,11 +177,6 @@ BAD: dict[str, Callable[[], bytes]] = {
     "PNG of 2³¹ - 1 pixels a side": lambda: png(2**31 - 1, 2**31 - 1),
     "PNG of more pixels than its data": lambda: png(9000, 9000, 8, 6, 0, rows(1, 1, 1)),
     "PNG of unknown depth": lambda: png(8, 8, 3, 5, 7, rows(8, 8, 4)),
-    "PNG with a text bomb": lambda: png(8, 8, 8, 0, 0, (b"zTXt", b"a\0\0" + TEXT_BOMB), rows(8, 8, 1)),
-    "PNG with an international text bomb": lambda: png(
-        8, 8, 8, 0, 0, (b"iTXt", b"a\0\1\0\0\0" + TEXT_BOMB), rows(8, 8, 1)
-    ),
-    "PNG with a profile bomb": lambda: png(8, 8, 8, 0, 0, (b"iCCP", b"a\0\0" + TEXT_BOMB), rows(8, 8, 1)),
     "GIF of 65535 pixels a side": lambda: gif(65535, 65535),
     "GIF whose frame is larger than it": lambda: gif(1, 1, frame=(0, 0, 65535, 65535)),
     "GIF whose codes have 255 bits": lambda: gif(1, 1, 255),
@@ -209,9 +217,50 @@ def decode_damaged(seed: str, folder: Path) -> None:
     read_pixels(damaged(samples(), int(seed)), 16, ("notebook", "antialias")[int(seed) % 2])
 
 
+BATCH = 100
+"""Pictures of a seed."""
+ALL_TAGS = (*sorted({*ExifTags.TAGS, *ExifTags.GPSTAGS}), 0xFFFF)
+
+
+@cache
+def plain(holder: str, orientation: int) -> np.ndarray:
+    """What a picture is, whatever else stands beside its pixels."""
+    return read_pixels(HOLDERS[holder](exif([turned_to(orientation)])), 16, "antialias")
+
+
+def read_among_metadata(seed: int) -> None:
+    """A sound picture with a tag of any type and value in each of a batch, among other things that decide nothing."""
+    random = np.random.default_rng(seed)
+    for _ in range(BATCH):
+        order, orientation = "<>"[random.integers(2)], int(random.integers(1, 9))
+        holder = list(HOLDERS)[random.integers(len(HOLDERS))]
+        tag, kind = int(random.choice(ALL_TAGS)), int(random.integers(0, 18))
+        count = int(random.choice([0, 1, 1, 1, 2, 3, 7, 255, 65536, 2**32 - 1]))
+        value = random.bytes(min(count, 20) * int(random.choice([1, 2, 4, 8])))
+        entries = [turned_to(orientation, order)]
+        if tag != 0x0112:
+            entries = [*entries, (tag, kind, count, value)][:: int(random.choice([1, -1]))]
+        data = exif(entries, order)
+        if random.integers(4) == 0:  # what follows the directory is cut or overwritten
+            place = 10 + 12 * len(entries)
+            data = data[:place] + random.bytes(len(data) - place)[: int(random.integers(0, 40))]
+        picture = HOLDERS[holder](data)
+        if random.integers(3) == 0:
+            picture += list(TRAILERS.values())[random.integers(len(TRAILERS))]
+        assert np.array_equal(read_pixels(picture, 16, "antialias"), plain(holder, orientation)), picture
+
+
 def attempt(key: str, folder: Path) -> None:
-    (decode_damaged if key.isdigit() else decode)(key, folder)
+    if key.startswith("metadata "):
+        read_among_metadata(int(key.removeprefix("metadata ")))
+    else:
+        (decode_damaged if key.isdigit() else decode)(key, folder)
 
 
 def test_bytes_are_read_as_an_image_or_refused(inputs: range) -> None:
     assert try_all(f"{HERE}:attempt", [*GOOD, *BAD, *inputs]) == {}
+
+
+def test_no_metadata_decides_over_pixels(inputs: range) -> None:
+    """100 pictures an input: `--inputs 3000` are 300,000."""
+    assert try_all(f"{HERE}:attempt", [f"metadata {number}" for number in inputs]) == {}

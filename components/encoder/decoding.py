@@ -1,0 +1,174 @@
+"""From an image file's bytes to an upright RGB picture, or to the reason why there is none.
+
+This module is copied into every registered model.
+"""
+
+import io
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from components.encoder.metadata import essentials, orientation_in
+from components.errors import BadImageError, TransientImageError
+
+MAX_BYTES = 100_000_000
+"""Larger files are refused before they are read: a zip file can claim any size."""
+
+MAX_PIXELS = 89_000_000
+"""Larger pictures are refused before they are decoded: a small file can claim any size."""
+
+MAX_SCANNED = 50 * MAX_PIXELS
+"""Pixels times scans of a JPEG: each scan of a few bytes goes over all of them again, and a file has room for many."""
+
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")
+"""What Pillow decodes here. Its other readers are rarely needed, and one of them (EPS) starts a program."""
+READ = "JPEG, PNG, GIF, WebP, BMP, TIFF, AVIF and HEIC are read"
+
+_HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_OTHERS = {
+    b"%PDF": "a PDF document",
+    b"8BPS": "a Photoshop document",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"version https://git-lfs": "a Git LFS pointer: fetch the file itself",
+    b"PK\3\4": "a zip file",
+    b"<": "a web page or an SVG drawing",
+    b"{": "a JSON text",
+}
+"""What files that are called images also begin with."""
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What an orientation asks for (EXIF 2.32, tag 0x0112)."""
+
+_DEPTHS = (8, 10, 12, 16)
+"""Bits of grey that cameras and scanners store in 16 or 32."""
+
+
+def decode(data: bytes) -> Image.Image:
+    """The first picture in an image file, upright, in RGB, transparent parts on white.
+
+    Raises `BadImageError` when the bytes are not a whole picture, or too many (`MAX_BYTES`, `MAX_PIXELS`), or when its
+    numbers can be read in more than one way; `TransientImageError` when this machine cannot decode it now.
+    """
+    if not data:
+        raise BadImageError("the file is empty")
+    if len(data) > MAX_BYTES:
+        raise BadImageError(f"{len(data):,} bytes are more than {MAX_BYTES:,}")
+    try:
+        return _decode_heif(data) if _is_heif(data) else _decode(data)
+    except BadImageError:
+        raise
+    except MemoryError as error:
+        raise TransientImageError("this machine has too little memory to decode it") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadImageError(f"it claims more than {MAX_PIXELS:,} pixels") from error
+    except UnidentifiedImageError as error:
+        kind = next((kind for start, kind in _OTHERS.items() if data.lstrip().startswith(start)), "")
+        raise BadImageError(f"not an image of a known format{kind and f' but {kind}'}; {READ}") from error
+    except Exception as error:
+        raise BadImageError(f"the image cannot be decoded: {str(error) or type(error).__name__}") from error
+
+
+def _decode(data: bytes) -> Image.Image:
+    content, orientation, scans = essentials(data)
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        width, height = image.size
+        _require_size(width, height)
+        if width * height * scans > MAX_SCANNED:
+            raise BadImageError(f"{scans:,} scans are too many for {width} × {height} pixels")
+        deep = data[24:25] == b"\x10" if image.format == "PNG" else _bits(image) == 16
+        if image.format == "AVIF":  # Pillow tells the turn that is stored with the pixels as EXIF
+            orientation = orientation_in(image.info.get("exif", b""))
+        image.load()
+        rgb = _to_rgb(image, deep=deep)
+    return rgb.transpose(_TURNS[orientation]) if orientation in _TURNS else rgb
+
+
+def _require_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise BadImageError(f"{width} × {height} pixels are more than {MAX_PIXELS:,}")
+
+
+def _is_heif(data: bytes) -> bool:
+    """Whether the bytes are those of a HEIF file (HEIC is one) that is not AVIF, by the brands it says it is of."""
+    if data[4:8] != b"ftyp":
+        return False
+    end = min(int.from_bytes(data[:4]), 512)
+    brands = {data[8:12], *(data[place : place + 4] for place in range(16, end, 4))}
+    return bool(brands & _HEIF_BRANDS) and not brands & _AVIF_BRANDS
+
+
+def _decode_heif(data: bytes) -> Image.Image:
+    try:
+        import pi_heif
+    except ImportError as error:
+        raise TransientImageError("HEIC needs the package pi-heif: pip install pi-heif") from error
+    picture = pi_heif.open_heif(essentials(data).content)  # libheif turns it as the file says
+    _require_size(*picture.size)
+    pixels = np.asarray(picture)
+    if pixels.dtype != np.uint8:
+        pixels = (pixels >> max(int(picture.info["bit_depth"]) - 8, 0)).astype(np.uint8)
+    return _to_rgb(Image.fromarray(pixels.squeeze()), deep=False)
+
+
+def _bits(image: Image.Image) -> int:
+    """Bits of a TIFF's first channel; 0 for other formats."""
+    bits = getattr(image, "tag_v2", {}).get(258, (0,))
+    return int(bits[0] if isinstance(bits, tuple) else bits)
+
+
+def _to_rgb(image: Image.Image, *, deep: bool) -> Image.Image:
+    """`deep`: its channels were stored in 16 bits."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = Image.fromarray(_grey(np.asarray(image)))
+    elif deep:  # Pillow has kept the upper 8 bits of each number
+        brightest = int(np.asarray(image)[..., :3].max())
+        if 0 < brightest < 64:
+            raise _ambiguous("colours", 0, brightest * 256)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _grey(values: np.ndarray) -> np.ndarray:
+    """Grey levels as uint8, scaled by what they are and not by what they are stored in.
+
+    Numbers up to 1 that are not whole are shares of white. Others have the fewest bits that hold the brightest, as long
+    as it is in the upper half of what those bits can say: less can be a dark picture just as well.
+    """
+    low, high = float(values.min()), float(values.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise BadImageError("it has numbers that are not finite")
+    if low < 0:
+        raise _ambiguous("grey levels", low, high)
+    if high == 0:
+        return np.zeros(values.shape, np.uint8)
+    if values.dtype.kind == "f":
+        scale = 255.0 if 0.1 <= high <= 1 else 1.0 if 127.5 < high <= 255 else 0.0
+    else:
+        bits = next((bits for bits in _DEPTHS if high < 2**bits), 0)
+        top = 2**bits - 1
+        scale = 255 / top if bits and (high > top / 2 or high > 2**14) else 0.0
+    if not scale:
+        raise _ambiguous("grey levels", low, high)
+    scaled: np.ndarray = np.clip(np.multiply(values, scale, dtype=np.float32) + np.float32(0.5), 0, 255)
+    return scaled.astype(np.uint8)
+
+
+def _ambiguous(what: str, low: float, high: float) -> BadImageError:
+    return BadImageError(
+        f"its {what} go from {low:g} to {high:g}, which can be read in more than one way; save it with 8 bits a channel"
+    )
