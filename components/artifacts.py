@@ -47,6 +47,15 @@ class Artifact:
     """What this run spent on it."""
     reused: bool = False
     """Whether this run found it finished."""
+    complete: bool = True
+    """Whether later runs may reuse it; see `Incomplete`."""
+
+
+class Incomplete(int):
+    """Rows of a stage some of whose inputs could not be reached: this run goes on with them, the next one tries again.
+
+    What the stage has written is then in its partial folder, when it is resumable.
+    """
 
 
 _ARTIFACT = TypeAdapter(Artifact)
@@ -100,6 +109,10 @@ def run_stage(home: Path, stage: Stage, work: Callable[[Path], int], *, resumabl
         if artifact is not None and (artifact.key, artifact.parents) != wanted:
             log.warning("%s has a manifest of another key; it is made again", final)
             _discard(final)
+        elif artifact is not None and not artifact.complete:
+            _discard(partial)
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            final.rename(partial)
         elif artifact is not None:
             os.utime(final / MANIFEST)  # when it was last used
             return replace(artifact, seconds=time.monotonic() - started, reused=True)
@@ -190,6 +203,7 @@ def _commit(stage: Stage, partial: Path, final: Path, rows: int) -> Artifact:
         digest=digest_of(files),
         rows=rows,
         parents=tuple(parent.digest for parent in stage.parents),
+        complete=not isinstance(rows, Incomplete),
     )
     fields = {k: v for k, v in asdict(artifact).items() if k not in ("path", "seconds", "reused")}
     made_by = {"config": stage.values, "sources": dict(stage.sources), "commit": commit()}

@@ -38,8 +38,15 @@ class BadImageError(CaptioningError):
     """The bytes given are not an image that can be read. Quarantines the image, never stops a run."""
 
 
+TRIED_AGAIN = "it is tried again at the next run"
+"""How the reason of an image ends that a later run may be able to read; such a reason is never kept as a result."""
+
+
 class TransientImageError(BadImageError):
     """The image cannot be read now; a later run may (an outage, a full memory, a decoder that is not installed)."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason}; {TRIED_AGAIN}")
 
 
 ROOM = "Make room there; CAPTIONING_HOME moves what this project writes, TMPDIR what is written meanwhile"

@@ -150,8 +150,9 @@ def score(
     from components.scoring.inputs import list_images
 
     prepare_folder(out.absolute())  # a wrong path is told before anything is started
-    if not list_images(images):
-        raise ConfigurationError(f"{images} holds no image (a file ending in .jpg, .png, .webp …)")
+    if not (listing := list_images(images)).inputs:
+        found = listing.summary() or "it is empty"
+        raise ConfigurationError(f"{images} holds no picture; {found}")
     given = Path(images)  # spelt in one way: another would be other rows
     place = images if is_url(images) else str(given.resolve() if ".." in given.parts else given.absolute())
     with prefect():

@@ -12,6 +12,7 @@ from components.artifacts import Artifact, Stage
 from components.config import EvaluationConfig
 from components.dataset import caption_table
 from components.dataset.archive import open_archive
+from components.dataset.listing import Listing
 from components.encoder.decoding import MAX_BYTES
 from components.encoder.store import EmbeddingStore
 from components.errors import BadImageError
@@ -57,7 +58,7 @@ def evaluate_captioner(
         store = EmbeddingStore.open(embeddings.path)
         captioner.require_encoders(store.fingerprint)
         images, table = caption_table.read_caption_table(captions.path)
-        own = _own_pictures(captioner, config.pictures, pictures) if config.pictures else None
+        own = _own_pictures(captioner, config.pictures, pictures.names) if config.pictures else None
         archives, training = archives_of(dataset, profile), profile.dataset.train_split
         return evaluate(
             captioner,
@@ -73,7 +74,7 @@ def evaluate_captioner(
     name = package if isinstance(model, Artifact) else f"{model.uri}, {package}"
     given = [name, "java" if find_java() else "no java"]
     if config.pictures:
-        given.append(inputs.fingerprint(config.pictures, pictures))
+        given.append(inputs.fingerprint(pictures))
     parents = [artifact for artifact in (model, captions, embeddings) if isinstance(artifact, Artifact)]
     relevant = {"split": split, "train_split": profile.dataset.train_split, **config.model_dump(mode="json")}
     stage = by_code(Stage("evaluation", relevant, parents, inputs=given), work)
@@ -82,9 +83,9 @@ def evaluate_captioner(
     return make(stage, work)
 
 
-def find_pictures(config: EvaluationConfig) -> list[str]:
-    """The names of one's own pictures. Raises `ConfigurationError` when there is nothing of the kind."""
-    return inputs.list_images(config.pictures) if config.pictures else []
+def find_pictures(config: EvaluationConfig) -> Listing:
+    """One's own pictures. Raises `ConfigurationError` when there is nothing of the kind."""
+    return inputs.list_images(config.pictures) if config.pictures else Listing((), {})
 
 
 def _own_pictures(captioner: Captioner, images: Path, names: Sequence[str]) -> "OwnPictures":

@@ -1,6 +1,8 @@
 """The scoring flow: a batch of images captioned by a registered model."""
 
 import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -8,9 +10,11 @@ from typing import Literal
 import pandas as pd
 from pydantic import PositiveInt
 
-from components.artifacts import Artifact, Stage, take_turn
+from components.artifacts import Artifact, Incomplete, Stage, take_turn
 from components.config import Address, Section
+from components.dataset.listing import Listing
 from components.decoder.caption import Search
+from components.encoder.photographs import is_transient
 from components.registry import models, tracking
 from components.registry.models import RegisteredModel
 from components.scoring import dataset, inputs, score
@@ -23,6 +27,8 @@ from flows.settings import settings, use_mlflow
 from flows.tasks import make, record_stages, task
 
 INPUTS_FILE = "inputs.parquet"
+LISTING_FILE = "listing.json"
+"""How many inputs there were, and which could not be read."""
 
 
 class ScoringRequest(Section):
@@ -49,10 +55,12 @@ class ScoringResult:
     predictions: Path
     """The data set."""
     known: int
-    """Inputs that the data set had already."""
+    """Inputs whose captions the data set had already."""
     captioned: int
     quarantined: tuple[tuple[str, str], ...]
-    """Address and reason of each new image that could not be read."""
+    """Address and reason of each input that could not be read."""
+    ignored: Mapping[str, int]
+    """Files that are no pictures, by their suffix."""
     warnings: tuple[RuleResult, ...]
 
 
@@ -76,41 +84,65 @@ def _score(request: ScoringRequest) -> ScoringResult:
     params = {**request.model_dump(mode="json"), "model": model.uri}
     with tracking.tracked_run(f"score {model.name} {model.version}", params) as run:
         if request.engine == "spark":
-            scoring, given = caption_on_spark(request, scorer), len(inputs.list_images(request.images))
+            listed, ignored = caption_on_spark(request, scorer)
+            scoring: Artifact | None = listed
         else:
-            listed = list_inputs(request.images)
-            scoring, given = caption_images(listed, request, scorer), listed.rows
+            listed, ignored = list_inputs(request.images)
+            scoring = caption_images(listed, request, scorer)
         judged = []
-        if scoring:
+        if scoring and scoring.rows:
             record_stages((scoring,), run)
             judged.append(contracts.check_scoring(scoring, request.limits, run))
             if request.engine == "local":
                 judged.append(contracts.check_drift(scoring, request.limits, run))
-        counts = publish_predictions(given, scoring, request.out, scorer, run)
-    rows = pd.concat([pd.read_parquet(part) for part in score.parts_of(scoring.path)]) if scoring else None
-    bad = rows[rows["status"] == "quarantined"] if rows is not None else pd.DataFrame(columns=["uri", "error"])
+        facts = json.loads((listed.path / LISTING_FILE).read_text(encoding="utf-8"))
+        unread = facts["unread"] | _quarantined(scoring)
+        counts = publish_predictions(facts["inputs"], scoring, len(unread), request.out, scorer, run)
     return ScoringResult(
         run_id=run,
         model=model,
         predictions=request.out,
         known=counts["known"],
         captioned=counts["captioned"],
-        quarantined=tuple(zip(bad["uri"], bad["error"], strict=True)),
+        quarantined=tuple(unread.items()),
+        ignored=ignored,
         warnings=contracts.conclude(judged, run),
     )
 
 
+def _write_facts(folder: Path, listing: Listing, rows: pd.DataFrame) -> None:
+    bad = rows[rows["error"] != ""]
+    unread = dict(zip(bad["uri"], bad["error"], strict=True))
+    facts = {"inputs": len(listing.inputs), "unread": unread}
+    (folder / LISTING_FILE).write_text(json.dumps(facts), encoding="utf-8")
+
+
+def _quarantined(scoring: Artifact | None) -> dict[str, str]:
+    """Address and reason of the rows that have no caption."""
+    parts = score.parts_of(scoring.path) if scoring else []
+    rows = [pd.read_parquet(part, columns=["uri", "status", "error"]) for part in parts]
+    bad = [table[table["status"] == "quarantined"] for table in rows]
+    return {uri: error for table in bad for uri, error in zip(table["uri"], table["error"], strict=True)}
+
+
 @task
-def list_inputs(images: str) -> Artifact:
-    """Every input's address and the digest of its content."""
-    names = inputs.list_images(images)
+def list_inputs(images: str) -> tuple[Artifact, Mapping[str, int]]:
+    """Every input's address and the digest of its content, and how many files are no pictures, by suffix.
+
+    The next run reads again what could not be read.
+    """
+    listing = inputs.list_images(images)
 
     def work(folder: Path) -> int:
-        table = score.with_identity(inputs.read_inputs(images, names))
-        table.to_parquet(folder / INPUTS_FILE, index=False)
-        return len(table)
+        path = folder / INPUTS_FILE
+        table = inputs.read_inputs(images, listing, pd.read_parquet(path) if path.exists() else None)
+        score.with_identity(table).to_parquet(path, index=False)
+        _write_facts(folder, listing, table)
+        again = is_transient(table["error"]).any() or inputs.may_change_unseen(listing)
+        return Incomplete(len(table)) if again else len(table)
 
-    return make(Stage("inputs", None, inputs=[images, inputs.fingerprint(images, names)]), work)
+    stage = Stage("inputs", None, inputs=[images, inputs.fingerprint(listing)])
+    return make(stage, work, resumable=True), listing.ignored
 
 
 @task(tags=["gpu"])
@@ -132,34 +164,40 @@ def caption_images(given: Artifact, request: ScoringRequest, scorer: Scorer) -> 
 
 
 @task
-def caption_on_spark(request: ScoringRequest, scorer: Scorer) -> Artifact | None:
-    """The same by the executors of a Spark session, which read the images themselves."""
-    from components.scoring.spark import score_on_spark, spark_session
+def caption_on_spark(request: ScoringRequest, scorer: Scorer) -> tuple[Artifact, Mapping[str, int]]:
+    """The same by a Spark session, whose executors read the images themselves; and what `list_inputs` ignores."""
+    from components.scoring.spark import require_folder, score_on_spark, spark_session
 
-    names = inputs.list_images(request.images)
+    require_folder(request.images)
+    listing = inputs.list_images(request.images)
     known = dataset.read_dataset(request.out, scorer)
-    listed = pd.Series([inputs.uri_of(request.images, name) for name in names], name="uri")
+    listed = pd.DataFrame({"file_name": listing.names, "problem": [entry.problem for entry in listing.inputs]})
+    listed["uri"] = [inputs.uri_of(request.images, name) for name in listing.names]
 
     def work(folder: Path) -> int:
-        rows = score_on_spark(spark_session(settings().spark_master), request.images, known, scorer, folder)
+        rows = score_on_spark(spark_session(settings().spark_master), request.images, listed, known, scorer, folder)
+        _write_facts(folder, listing, rows)
         # Whatever the data set lacks must be among the rows.
-        expected = pd.concat([listed[~listed.isin(known["uri"])], rows["uri"]]).drop_duplicates()
-        expected.to_frame().to_parquet(folder / INPUTS_FILE, index=False)
-        return len(rows)
+        new = dataset.new_inputs(rows, known)
+        lacking = listed.loc[~listed["uri"].isin({*known["uri"], *rows["uri"]}), "uri"]
+        pd.concat([new["uri"], lacking]).to_frame().to_parquet(folder / INPUTS_FILE, index=False)
+        return Incomplete(len(new)) if is_transient(rows["error"]).any() else len(new)
 
-    what = hashlib.sha256(known[["uri", "image_id"]].to_csv(index=False).encode()).hexdigest()
-    given = [inputs.fingerprint(request.images, names), request.images, what, scorer.model, settings().mlflow]
-    scoring = make(Stage("scoring-on-spark", scorer.identity, inputs=given), work)
-    return scoring if scoring.rows else None
+    what = hashlib.sha256(known[["uri", "image_id", "error"]].to_csv(index=False).encode()).hexdigest()
+    given = [inputs.fingerprint(listing), request.images, what, scorer.model, settings().mlflow]
+    return make(Stage("scoring-on-spark", scorer.identity, inputs=given), work), listing.ignored
 
 
 @task
-def publish_predictions(given: int, scoring: Artifact | None, out: Path, scorer: Scorer, run_id: str) -> dict[str, int]:
+def publish_predictions(
+    given: int, scoring: Artifact | None, unread: int, out: Path, scorer: Scorer, run_id: str
+) -> dict[str, int]:
     """Hands the predictions over, as one batch of the data set; with the counts in the MLflow run."""
-    counts = {"inputs": given, "known": given, "captioned": 0, "quarantined": 0}
-    if scoring:
-        counts |= dataset.commit_batch(out, scoring.key[:16], scoring.path, scorer, given)
+    captioned = 0
+    if scoring and scoring.rows:
+        captioned = dataset.commit_batch(out, scoring.key[:16], scoring.path, scorer)
         if scoring.seconds:
             tracking.log_metrics(run_id, {"images_per_second": scoring.rows / scoring.seconds})
+    counts = {"inputs": given, "known": given - captioned - unread, "captioned": captioned, "quarantined": unread}
     tracking.log_metrics(run_id, counts)
     return counts

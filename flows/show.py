@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from components.dataset.listing import Listing
 from components.decoder.caption import percent
 from flows.console import console, print_json
 
@@ -149,6 +150,7 @@ def scoring(result: "ScoringResult", as_json: bool) -> int:
             known=result.known,
             captioned=result.captioned,
             quarantined=[{"uri": uri, "error": error} for uri, error in result.quarantined],
+            ignored=result.ignored,
         )
         return len(result.quarantined)
     out = console()
@@ -159,6 +161,8 @@ def scoring(result: "ScoringResult", as_json: bool) -> int:
         out.print(f"  {uri}: {error}")
     if len(result.quarantined) > 20:
         out.print(f"  … and {len(result.quarantined) - 20:,} more: see the rows whose status is quarantined")
+    if ignored := Listing((), result.ignored).summary():
+        out.print(ignored)
     _warnings(out, result.warnings)
     out.print(f"predictions  {result.predictions}")
     return len(result.quarantined)

@@ -7,16 +7,17 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import prefect
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
-from components.artifacts import Artifact, Stage, folder_bytes, made_by, run_stage, take_turn
+from components.artifacts import Artifact, Incomplete, Stage, folder_bytes, made_by, run_stage, take_turn
 from components.dataset import caption_table, sources
 from components.dataset.captions import write_caption_table
 from components.dataset.scenes import draw_dataset
 from components.decoder.history import best_of, read_history
-from components.encoder.photographs import PHOTOGRAPHS_FILE, read_photographs
+from components.encoder.photographs import PHOTOGRAPHS_FILE, is_transient, read_photographs
 from components.encoder.registry import load_network
 from components.encoder.store import EmbeddingStore
 from components.errors import ConfigurationError
@@ -135,15 +136,17 @@ def build_vocabulary(captions: Artifact, profile: Profile) -> Artifact:
 
 @task
 def list_photographs(dataset: Artifact, captions: Artifact, profile: Profile) -> Artifact:
-    """Every photograph's size and digest: read once, decoded later."""
+    """Every photograph's size and digest: read once, decoded later. The next run reads again what could not be read."""
 
     def work(folder: Path) -> int:
+        path = folder / PHOTOGRAPHS_FILE
         images, _ = caption_table.read_caption_table(captions.path)
-        table = read_photographs(images[images["file_name"] != ""], archives_of(dataset, profile))
-        table.to_parquet(folder / PHOTOGRAPHS_FILE, index=False)
-        return len(table)
+        earlier = pd.read_parquet(path) if path.exists() else None
+        table = read_photographs(images[images["file_name"] != ""], archives_of(dataset, profile), earlier)
+        table.to_parquet(path, index=False)
+        return Incomplete(len(table)) if is_transient(table["error"]).any() else len(table)
 
-    return make(Stage("photographs", None, [dataset, captions]), work)
+    return make(Stage("photographs", None, [dataset, captions]), work, resumable=True)
 
 
 @task(tags=["gpu"])

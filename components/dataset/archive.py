@@ -2,6 +2,7 @@
 
 import lzma
 import os
+import re
 import struct
 import zipfile
 import zlib
@@ -9,10 +10,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
+from stat import S_ISREG
 from typing import IO, Any, Self
 
+from components.dataset.folder import Entry, walk
 from components.dataset.remote import client_errors, file_system
-from components.errors import BadImageError, ConfigurationError
+from components.errors import BadImageError, CaptioningError, ConfigurationError, TransientImageError
 from components.files import read_all, require_file
 
 Location = Path | str
@@ -25,24 +28,46 @@ DAMAGED = (
 )
 """What `zipfile` raises on archives and members that are damaged; there is no common base."""
 
+_ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 ROW_SCHEMES = ("file", "memory", "http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
 """Of addresses that a list's rows name: plain stores. Some of fsspec's others start programs."""
+
+
+UNKNOWN = (-1, -1)
+"""Bytes and change mark of a file that is not there, or that tells neither."""
 
 
 class ImageArchive(ABC):
     """A set of named files. Reading is safe from several threads."""
 
     @abstractmethod
-    def listing(self) -> list[tuple[str, int, int]]:
-        """(name, bytes, change mark) of every file, sorted by name."""
+    def entries(self) -> list[Entry]:
+        """Every file, and what cannot be reached, sorted by name. Raises `ConfigurationError` when nothing can."""
 
     @abstractmethod
     def mark(self, name: str) -> tuple[int, int]:
-        """(bytes, change mark) of one file; (-1, -1) when it is not there."""
+        """(bytes, change mark) of one file; `UNKNOWN` when it is not there."""
 
     @abstractmethod
     def read(self, name: str, limit: int | None = None) -> bytes:
-        """The content of one file. Raises `BadImageError` when it cannot be read, or has more than `limit` bytes."""
+        """The content of one file.
+
+        Raises `TransientImageError` when it cannot be read, `BadImageError` when it has more than `limit` bytes.
+        """
+
+    def head(self, name: str, size: int) -> bytes:
+        """The first bytes of one file, at most `size`; none when it cannot be read."""
+        try:
+            with self.open(name) as file:
+                return file.read(size)
+        except self.failures:
+            return b""
+
+    @abstractmethod
+    def open(self, name: str) -> IO[bytes]:
+        """One file, open for reading. Raises one of `failures`."""
+
+    failures: tuple[type[Exception], ...] = DAMAGED
 
     def __enter__(self) -> Self:
         return self
@@ -64,15 +89,18 @@ class ZipArchive(ImageArchive):
                 f"cannot open the archive {path}: {error}. Put a whole one in its place; delete it if it was downloaded"
             ) from error
 
-    def listing(self) -> list[tuple[str, int, int]]:  # noqa: D102 - see ImageArchive
-        entries = {i.filename: i for i in self._zip.infolist() if not i.filename.endswith("/")}  # of twins the last
-        return sorted((name, entry.file_size, entry.CRC) for name, entry in entries.items())
+    def entries(self) -> list[Entry]:  # noqa: D102 - see ImageArchive
+        members = {i.filename: i for i in self._zip.infolist() if not i.filename.endswith("/")}  # of twins the last
+        return sorted(Entry(name, member.file_size, member.CRC) for name, member in members.items())
+
+    def open(self, name: str) -> IO[bytes]:  # noqa: D102
+        return self._zip.open(self._zip.getinfo(name))
 
     def mark(self, name: str) -> tuple[int, int]:  # noqa: D102
         try:
             entry = self._zip.getinfo(name)
         except KeyError:
-            return -1, -1
+            return UNKNOWN
         return entry.file_size, entry.CRC
 
     def read(self, name: str, limit: int | None = None) -> bytes:  # noqa: D102
@@ -85,7 +113,7 @@ class ZipArchive(ImageArchive):
             with self._zip.open(entry) as member:
                 return member.read(entry.file_size)
         except DAMAGED as error:
-            raise BadImageError(f"cannot be read from its zip file: {error}") from error
+            raise TransientImageError(f"cannot be read from its zip file: {error}") from error
 
     def __exit__(self, *_: object) -> None:
         self._zip.close()
@@ -99,32 +127,43 @@ class FolderArchive(ImageArchive):
             raise ConfigurationError(f"{path} is no zip file and no folder")
         self._path = path
 
-    def listing(self) -> list[tuple[str, int, int]]:  # noqa: D102
-        files = ((path, path.stat()) for path in self._path.rglob("*") if path.is_file())
+    def entries(self) -> list[Entry]:  # noqa: D102
         try:
-            return sorted((_as_text(p.relative_to(self._path)), s.st_size, s.st_mtime_ns) for p, s in files)
+            return [entry._replace(name=_as_text(entry.name)) for entry in walk(self._path)]
         except OSError as error:
             raise ConfigurationError(f"cannot list {self._path}: {error}") from error
+
+    def open(self, name: str) -> IO[bytes]:  # noqa: D102
+        require_file(self._place(name))
+        return self._place(name).open("rb")
+
+    def _place(self, name: str) -> Path:
+        """The file's path; bytes of its name that are not UTF-8 were escaped when it was listed."""
+        path = self._path / name
+        if "\\x" in name and not path.exists():
+            raw = _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), name.encode())
+            return self._path / os.fsdecode(raw)
+        return path
 
     def mark(self, name: str) -> tuple[int, int]:  # noqa: D102
         if is_url(name):
             return _mark_row(name)
         try:
-            status = (self._path / name).stat()
+            status = self._place(name).stat()
         except (OSError, ValueError):
-            return -1, -1
-        return status.st_size, status.st_mtime_ns
+            return UNKNOWN
+        return (status.st_size, status.st_mtime_ns) if S_ISREG(status.st_mode) else UNKNOWN
 
     def read(self, name: str, limit: int | None = None) -> bytes:  # noqa: D102
         if is_url(name):
             return _read_row(name, limit)
         try:
-            path = self._path / name
+            path = self._place(name)
             _require_size(require_file(path), limit)
             with path.open("rb") as file:
                 return read_all(file, limit)
         except (OSError, ValueError) as error:  # ValueError: a name with a null byte
-            raise BadImageError(f"cannot be read: {error}") from error
+            raise TransientImageError(f"cannot be read: {error}") from error
 
 
 class UrlArchive(ImageArchive):
@@ -133,23 +172,27 @@ class UrlArchive(ImageArchive):
     def __init__(self, url: str) -> None:
         self._files, self._root = file_system(url)
         self._url = url
-        self._failures = _failures()
+        self.failures = _failures()
 
-    def listing(self) -> list[tuple[str, int, int]]:  # noqa: D102
+    def entries(self) -> list[Entry]:  # noqa: D102
         try:
             found = self._files.find(self._root, detail=True)
-        except self._failures as error:
-            raise ConfigurationError(f"cannot list {self._url}: {error}") from error
+        except self.failures as error:
+            raise CaptioningError(f"cannot list {self._url}: {error or type(error).__name__}. Run again") from error
         root = self._root.rstrip("/") + "/"
-        return sorted((path.removeprefix(root), *_mark(entry)) for path, entry in found.items())
+        return sorted(Entry(path.removeprefix(root), *_mark(entry)) for path, entry in found.items())
+
+    def open(self, name: str) -> IO[bytes]:  # noqa: D102
+        file: IO[bytes] = self._files.open(self._path(name), "rb")
+        return file
 
     def mark(self, name: str) -> tuple[int, int]:  # noqa: D102
         if is_url(name):
             return _mark_row(name)
         try:
             return _mark(self._files.info(self._path(name)))
-        except self._failures:
-            return -1, -1
+        except self.failures:
+            return UNKNOWN
 
     def read(self, name: str, limit: int | None = None) -> bytes:  # noqa: D102
         if is_url(name):
@@ -157,12 +200,12 @@ class UrlArchive(ImageArchive):
         try:
             about = self._files.info(self._path(name))
             if about.get("type", "file") != "file":
-                raise BadImageError("cannot be read: It is no file")
+                raise TransientImageError("cannot be read: not a file")
             _require_size(about.get("size") or 0, limit)
             with self._files.open(self._path(name), "rb") as file:
                 return read_all(file, limit)
-        except self._failures as error:
-            raise BadImageError(f"cannot be read: {error or type(error).__name__}") from error
+        except self.failures as error:
+            raise TransientImageError(f"cannot be read: {error or type(error).__name__}") from error
 
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}" if name else self._root
@@ -178,16 +221,16 @@ def _mark(entry: Mapping[str, Any]) -> tuple[int, int]:
     return int(entry.get("size") or 0), int.from_bytes(sha256(" ".join(signs).encode()).digest()[:6])
 
 
-def _as_text(path: Path) -> str:
-    """The path, with what is not UTF-8 escaped: no table could hold it. The file is not found by that name."""
-    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+def _as_text(name: str) -> str:
+    """The name, with what is not UTF-8 escaped: no table could hold it."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _mark_row(url: str) -> tuple[int, int]:
     try:
         return _open_row(url).mark("")
     except BadImageError:
-        return -1, -1
+        return UNKNOWN
 
 
 def _read_row(url: str, limit: int | None) -> bytes:
@@ -202,7 +245,7 @@ def _open_row(url: str) -> UrlArchive:
     try:
         return UrlArchive(url)
     except ConfigurationError as error:
-        raise BadImageError(str(error)) from error
+        raise TransientImageError(str(error)) from error
 
 
 def _require_size(size: int, limit: int | None) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from components.dataset.archive import open_archive, whole_names
 from components.dataset.coco import read_coco
+from components.dataset.listing import without_junk
 from components.dataset.rows import MAX_BYTES, decode, read_csv, read_flickr, read_jsonl, read_karpathy, read_text
 from components.dataset.sources import Source
 from components.errors import BadImageError, CaptioningError, ConfigurationError
@@ -29,7 +30,11 @@ def read_source(source: Source) -> tuple[pd.DataFrame, pd.DataFrame]:
     where = f"{source.annotations} in {source.captions}" if inside else str(place)
     text = decode(_read_inside(source, where), where) if inside else read_text(source.captions)
     with open_archive(source.images) as archive:
-        members = whole_names(name for name, _, _ in archive.listing())
+        entries = archive.entries()
+    for entry in entries:
+        if entry.name.endswith("/"):
+            log.warning("%s: the folder %s cannot be listed: %s", source.images, entry.name, entry.problem)
+    members = whole_names(entry.name for entry in without_junk(entries))
     if source.format == "coco":
         images, captions = read_coco(text, where)
         images["file_name"] = _members_of(images["name"], members)

@@ -86,7 +86,7 @@ def fingerprint(path: Path) -> str:
     if path.is_file() and path.suffix.lower() != ".zip":
         return file_digest(path)
     with open_archive(path) as archive:
-        return hashlib.sha256(repr(archive.listing()).encode()).hexdigest()
+        return hashlib.sha256(repr([tuple(entry) for entry in archive.entries()]).encode()).hexdigest()
 
 
 def _exists(path: Path) -> bool:

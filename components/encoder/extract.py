@@ -25,7 +25,7 @@ from components.encoder.pixels import read_pixels
 from components.encoder.pool import EmbeddingPool, Found, shard_name
 from components.encoder.registry import find_encoder, load_network
 from components.encoder.streaming import in_batches, map_ahead
-from components.errors import BadImageError
+from components.errors import TRIED_AGAIN, BadImageError
 from components.hardware import has_gpu
 from components.progress import track
 
@@ -123,8 +123,13 @@ def embed_shards(shards: Sequence[Shard], archives: Mapping[str, Location], engi
                 content = opened[photograph.archive].read(photograph.file_name, MAX_BYTES)
             except BadImageError:
                 return None
-            # A file that was replaced since it was listed would be kept under another's digest.
-            return engine.read(content) if hashlib.sha256(content).hexdigest() == photograph.digest else None
+            if hashlib.sha256(content).hexdigest() != photograph.digest:
+                return None  # a file that was replaced since it was listed would be kept under another's digest
+            pixels = engine.read(content)
+            if isinstance(pixels, Exception) and str(pixels).endswith(TRIED_AGAIN):
+                pool.transient[photograph.digest] = str(pixels)
+                return None
+            return pixels
 
         def encode(batch: _Batch) -> tuple[_Batch, np.ndarray]:
             empty = np.empty((0, pool.card.dimension), np.float32)

@@ -113,6 +113,8 @@ class EmbeddingPool:
     def __init__(self, folder: Path, card: EncoderCard) -> None:
         self.folder, self.card = folder, card
         self._intact: set[str] = set()
+        self.transient: dict[str, str] = {}
+        """Images that could not be decoded by this object's user, for a reason that may pass; kept nowhere else."""
 
     @classmethod
     def of(cls, home: Path, card: EncoderCard) -> "EmbeddingPool":
@@ -130,7 +132,8 @@ class EmbeddingPool:
             for digest, row in rows.items():
                 places.setdefault(digest, Place(path.stem, row))
             bad |= {digest: why for digest, why in entry["bad"].items() if digest in wanted}
-        return Found(places, bad)
+        passing = {digest: why for digest, why in self.transient.items() if digest in wanted - places.keys()}
+        return Found(places, passing | bad)
 
     def has(self, shard: str) -> bool:
         """Whether `write` completed for this shard."""

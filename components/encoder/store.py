@@ -11,7 +11,9 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
+from components.artifacts import Incomplete
 from components.encoder.pool import EmbeddingPool, EncoderCard, Found, JoinedVectors, Vectors
+from components.errors import TRIED_AGAIN
 from data_contracts.schema import EMBEDDING_INDEX, QUARANTINE
 
 INDEX_FILE = "index.parquet"
@@ -22,7 +24,7 @@ REPLACE = "Put a whole image in its place (JPEG, PNG, WebP, GIF, BMP, TIFF); a n
 JOINED_SHARD = 8192
 """Images a shard of a joined store."""
 RUN_AGAIN = "Run again when nobody writes there"
-CHANGED = "it changed while it was read; it is tried again at the next run"
+CHANGED = f"it changed while it was read; {TRIED_AGAIN}"
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ class EmbeddingStore:
 def write_store(folder: Path, photographs: pd.DataFrame, pool: EmbeddingPool) -> int:
     """Writes the store of these photographs (`schema.PHOTOGRAPHS`). Returns the number of embeddings.
 
-    The pool's shards are linked, not copied, where the file system can.
+    It is `Incomplete` when a photograph without one may have one later. The pool's shards are linked, not copied, where
+    the file system can.
     """
     found = pool.find(photographs["digest"].tolist())
     places = photographs["digest"].map(found.places.get)
@@ -97,10 +100,8 @@ def write_store(folder: Path, photographs: pd.DataFrame, pool: EmbeddingPool) ->
         RUN_AGAIN if reason == CHANGED else REPLACE if digest else READ_AGAIN
         for reason, digest in zip(reasons, bad["digest"], strict=True)
     ]
-    bad.assign(reason=reasons, remedy=remedies).astype(QUARANTINE)[list(QUARANTINE)].to_parquet(
-        folder / QUARANTINE_FILE, index=False
-    )
-    return _write_tables(folder, (pool.card,), index)
+    quarantine = bad.assign(reason=reasons, remedy=remedies).astype(QUARANTINE)[list(QUARANTINE)]
+    return _write_tables(folder, (pool.card,), index, quarantine)
 
 
 def join_stores(folder: Path, stores: Sequence[EmbeddingStore]) -> int:
@@ -116,8 +117,7 @@ def join_stores(folder: Path, stores: Sequence[EmbeddingStore]) -> int:
     for shard, start in enumerate(range(0, len(index), JOINED_SHARD)):
         np.save(vectors_path(folder, shard), vectors[start : start + JOINED_SHARD])
     bad = pd.concat([store.quarantine for store in stores]).drop_duplicates("image_id")
-    bad.to_parquet(folder / QUARANTINE_FILE, index=False)
-    return _write_tables(folder, [encoder for store in stores for encoder in store.encoders], index)
+    return _write_tables(folder, [encoder for store in stores for encoder in store.encoders], index, bad)
 
 
 def joined_fingerprint(encoders: Sequence[EncoderCard]) -> str:
@@ -125,11 +125,12 @@ def joined_fingerprint(encoders: Sequence[EncoderCard]) -> str:
     return "+".join(encoder.fingerprint for encoder in encoders)
 
 
-def _write_tables(folder: Path, encoders: Sequence[EncoderCard], index: pd.DataFrame) -> int:
+def _write_tables(folder: Path, encoders: Sequence[EncoderCard], index: pd.DataFrame, quarantine: pd.DataFrame) -> int:
     cards = [asdict(encoder) for encoder in encoders]
     (folder / ENCODERS_FILE).write_text(json.dumps(cards, indent=1), encoding="utf-8")
     index.astype(EMBEDDING_INDEX).to_parquet(folder / INDEX_FILE, index=False)
-    return len(index)
+    quarantine.to_parquet(folder / QUARANTINE_FILE, index=False)
+    return Incomplete(len(index)) if quarantine["reason"].str.endswith(TRIED_AGAIN).any() else len(index)
 
 
 def reasons_of(bad: pd.DataFrame, found: Sequence[Found]) -> list[str]:

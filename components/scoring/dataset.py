@@ -10,8 +10,8 @@ Parquet folders pass over, as they do a file whose name begins with an underscor
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ import pandas as pd
 
 from components.artifacts import file_digest
 from components.decoder.caption import Search
-from components.errors import CaptioningError, ConfigurationError
+from components.errors import TRIED_AGAIN, CaptioningError, ConfigurationError
 from data_contracts.schema import PREDICTIONS
 
+NOTHING = sha256(b"").hexdigest()
+"""The `image_id` of an input whose content could not be read."""
 MANIFEST = "_manifest.json"
 STAGING = "_staging"
 PART, PART_PATTERN = "part-{:05d}.parquet", "part-*.parquet"
@@ -77,17 +79,20 @@ def read_dataset(folder: Path, scorer: Scorer | None = None) -> pd.DataFrame:
 
 
 def new_inputs(inputs: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
-    """Of the inputs, with `uri` and `image_id` (the content's digest), those that are not among the known rows."""
-    seen = set(zip(known["uri"], known["image_id"], strict=True))
-    return inputs[[pair not in seen for pair in zip(inputs["uri"], inputs["image_id"], strict=True)]]
+    """Of the inputs (`uri`, `image_id`, `error`), those that the known rows do not settle.
 
-
-def commit_batch(folder: Path, key: str, parts: Path, scorer: Scorer, given: int) -> Mapping[str, int]:
-    """Adds the parts (a folder of Parquet files) as the batch `key`; one that is there stays. Returns its counts.
-
-    `given`: inputs of the run; those that the data set has already are `known`, each of the others is `captioned` or
-    `quarantined`.
+    A row settles an input of the same address and content, unless its reason may pass; one whose reason may pass
+    settles only an input that fails again in the same way.
     """
+    passing = known["error"].str.endswith(TRIED_AGAIN)
+    settled = set(zip(known["uri"][~passing], known["image_id"][~passing], strict=True))
+    failed = set(zip(known["uri"][passing], known["error"][passing], strict=True))
+    rows = zip(inputs["uri"], inputs["image_id"], inputs["error"], strict=True)
+    return inputs[[(uri, digest) not in settled and (uri, error) not in failed for uri, digest, error in rows]]
+
+
+def commit_batch(folder: Path, key: str, parts: Path, scorer: Scorer) -> int:
+    """Adds the parts (a folder of Parquet files) as the batch `key`; one that is there stays. Returns its captions."""
     final, staged = folder / f"batch={key}", folder / STAGING / key
     if not (final / MANIFEST).exists():
         shutil.rmtree(staged, ignore_errors=True)
@@ -97,17 +102,15 @@ def commit_batch(folder: Path, key: str, parts: Path, scorer: Scorer, given: int
             shutil.copyfile(parts / name, staged / name)
         statuses = pd.concat([pd.read_parquet(staged / name, columns=["status"]) for name in names])["status"]
         captioned = int((statuses == "ok").sum())
-        counts = {"captioned": captioned, "quarantined": len(statuses) - captioned}
         manifest = {
             "model": scorer.model,
             "scorer": scorer.identity,
             "inputs": len(statuses),
-            **counts,
+            "captioned": captioned,
+            "quarantined": len(statuses) - captioned,
             "parts": {name: file_digest(staged / name) for name in names},
         }
         (staged / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         staged.rename(final)
         shutil.rmtree(folder / STAGING, ignore_errors=True)
-    manifest = json.loads((final / MANIFEST).read_text(encoding="utf-8"))
-    counts = {name: int(manifest[name]) for name in ("captioned", "quarantined")}
-    return {"inputs": given, "known": given - sum(counts.values()), **counts}
+    return int(json.loads((final / MANIFEST).read_text(encoding="utf-8"))["captioned"])

@@ -1,16 +1,16 @@
 """The images a scoring run is given: a folder, a zip file, or a list of addresses; here or wherever fsspec reaches."""
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
-from components.dataset.archive import Location, is_url, open_archive, open_file, parent_of
+from components.dataset.archive import UNKNOWN, Location, is_url, open_archive, open_file, parent_of
+from components.dataset.folder import Entry
+from components.dataset.listing import Listing, list_pictures
 from components.encoder.photographs import read_photographs
 from components.errors import ConfigurationError
 from components.files import read_all
@@ -24,25 +24,25 @@ MOST, LIST_BYTES = 10_000_000, 1 << 27
 LISTS = (".parquet", ".txt")
 
 
-def list_images(images: Location) -> list[str]:
-    """The names of the inputs: sorted for a folder or a zip, in the list's order for Parquet and text.
+def list_images(images: Location) -> Listing:
+    """The inputs: sorted for a folder or a zip, in the list's order for Parquet and text.
 
-    In a folder or a zip every file with an image's extension counts, whatever is in it; there may be none. A Parquet
-    table has a column `path`, a text file a path a line; they are relative to the list, or whole. A path listed twice
-    is one input.
-    Raises `ConfigurationError` when there is nothing of the kind at `images`.
+    A Parquet table has a column `path`, a text file a path a line; they are relative to the list, or whole. All that a
+    list names is an input; a path listed twice is one. Of a folder or a zip see
+    `components.dataset.listing.list_pictures`. Raises `ConfigurationError` when there is nothing of the kind at
+    `images`.
     """
     if not is_url(images) and not Path(images).exists():
         raise ConfigurationError(f"there is no {images}. Give a folder, a zip, a Parquet table or a text file of paths")
     if _is_list(images):
-        return _listed(images)
+        with open_archive(archives_of(images)[INPUT]) as archive:
+            return Listing(tuple(Entry(name, *archive.mark(name)) for name in _listed(images)), {})
     if not is_url(images) and Path(images).is_file() and Path(images).suffix.lower() != ".zip":
         raise ConfigurationError(
             f"{images} is no folder, zip, Parquet or text file. Single photographs: captioning caption {images}"
         )
-    extensions = Image.registered_extensions()
     with open_archive(images) as archive:
-        return [name for name, _, _ in archive.listing() if Path(name).suffix.lower() in extensions]
+        return list_pictures(archive)
 
 
 def uri_of(images: Location, name: str) -> str:
@@ -59,23 +59,28 @@ def archives_of(images: Location) -> dict[str, Location]:
     return {INPUT: parent_of(images) if _is_list(images) else images}
 
 
-def read_inputs(images: Location, names: Sequence[str]) -> pd.DataFrame:
-    """The named inputs as `schema.PHOTOGRAPHS`, with their position as `image_id`, and the column `uri`."""
-    table = pd.DataFrame({"image_id": range(len(names)), "archive": INPUT, "file_name": list(names)})
-    photographs = read_photographs(table, archives_of(images))
+def read_inputs(images: Location, listing: Listing, earlier: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The inputs as `schema.PHOTOGRAPHS`, with their position as `image_id`, and the column `uri`.
+
+    `earlier`: the same of an earlier attempt. What it could read, and has not changed since, is not read again.
+    """
+    table = pd.DataFrame({"image_id": range(len(listing.inputs)), "archive": INPUT, "file_name": listing.names})
+    table["problem"] = [entry.problem for entry in listing.inputs]
+    unknown = [entry.name for entry in listing.inputs if (entry.bytes, entry.mark) == UNKNOWN]
+    if earlier is not None:
+        earlier = earlier[~earlier["file_name"].isin(unknown)]
+    photographs = read_photographs(table, archives_of(images), earlier)
     return photographs.assign(uri=[uri_of(images, name) for name in photographs["file_name"]])
 
 
-def fingerprint(images: Location, names: Sequence[str]) -> str:
-    """Identity of the inputs' content, by their sizes and change marks (see `ImageArchive.listing`)."""
-    wanted = set(names)
-    if _is_list(images):
-        with open_archive(archives_of(images)[INPUT]) as archive:
-            listing = [(name, *archive.mark(name)) for name in names]
-    else:
-        with open_archive(images) as archive:
-            listing = [entry for entry in archive.listing() if entry[0] in wanted]
-    return hashlib.sha256(repr(listing).encode()).hexdigest()
+def fingerprint(listing: Listing) -> str:
+    """Identity of the inputs' content, by their sizes and change marks (see `ImageArchive.entries`)."""
+    return hashlib.sha256(repr([tuple(entry) for entry in listing.inputs]).encode()).hexdigest()
+
+
+def may_change_unseen(listing: Listing) -> bool:
+    """Whether an input has neither a size nor a mark, so that only its content tells a change."""
+    return any((entry.bytes, entry.mark) == UNKNOWN for entry in listing.inputs)
 
 
 def _is_list(images: Location) -> bool:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +14,11 @@ from components.encoder.pool import EmbeddingPool, Found, JoinedVectors
 from components.encoder.store import reasons_of
 from components.registry.captioner import Captioner
 from components.registry.reference import REFERENCE_FILE, Reference
-from components.scoring.dataset import PART, PART_PATTERN, Scorer
+from components.scoring.dataset import NOTHING, PART, PART_PATTERN, Scorer
 from components.scoring.embed import SHARD, fill_pools
 from data_contracts.schema import PREDICTIONS
 
 DRIFT_FILE = "drift.parquet"
-NOTHING = sha256(b"").hexdigest()
-"""What an input that cannot be read is called."""
-
 Captions = dict[str, tuple[str, float]]
 """Content → caption and log-probability."""
 

@@ -5,14 +5,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from PIL import Image
 
 from components.dataset.archive import Location, is_url
-from components.errors import ConfigurationError
-from components.scoring.dataset import PART, Scorer
+from components.encoder.decoding import MAX_BYTES
+from components.encoder.photographs import is_transient
+from components.errors import TRIED_AGAIN, ConfigurationError
+from components.scoring.dataset import NOTHING, PART, Scorer, new_inputs
 from data_contracts.schema import PREDICTIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pyspark.sql import DataFrame, SparkSession
 
 RESULT = "caption string, logprob double, error string"
@@ -37,31 +40,42 @@ def spark_session(master: str) -> "SparkSession":
         raise ConfigurationError(f"Spark cannot be started on {master}: {error}. It needs Java 17 or newer") from error
 
 
-def score_on_spark(
-    spark: "SparkSession", images: Location, known: pd.DataFrame, scorer: Scorer, folder: Path
-) -> pd.DataFrame:
-    """Writes the predictions of a folder's new images in parts, and returns them: `schema.PREDICTIONS`.
+def require_folder(images: Location) -> None:
+    """Raises `ConfigurationError` for what executors cannot read by themselves."""
+    if not is_url(images) and not Path(images).is_dir():
+        raise ConfigurationError(f"{images} is no folder; --engine spark takes a folder or the address of one")
 
-    The executors read the files, by a path or an address that all of them reach. `known` are predictions of the same
-    scorer. Of what it costs to embed an image nothing is kept, and drift is not judged.
+
+def score_on_spark(
+    spark: "SparkSession", images: Location, listed: pd.DataFrame, known: pd.DataFrame, scorer: Scorer, folder: Path
+) -> pd.DataFrame:
+    """Writes the predictions of new inputs in parts. Returns `schema.PREDICTIONS` of all that `known` does not settle.
+
+    `listed` has the inputs' `file_name`, `uri` and `problem`, the reason why a file cannot be reached. The executors
+    read the files, by a path or an address below `images` that all of them reach. `known` are predictions of the same
+    scorer. Embeddings are not kept, and drift is not measured.
     """
     from pyspark.sql import functions as f
 
     from components.registry.models import encoder_fingerprint, spark_function
 
-    given = _read(spark, images).withColumn("image_id", f.sha2("content", 256))
-    seen = spark.createDataFrame(known[["uri", "image_id"]], "uri string, image_id string")
-    new = given.join(f.broadcast(seen), ["uri", "image_id"], "left_anti")
     caption = spark_function(spark, scorer.model, scorer.search, RESULT)
-    said = new.select("uri", "image_id", caption(f.struct(f.col("content").alias("image"))).alias("said"))
-    bad = f.col("said.error") != ""
+    read = _read(spark, images, listed)
+    digest = f.when(f.col("content").isNull(), NOTHING).otherwise(f.sha2("content", 256))
+    settled = known[~is_transient(known["error"])]
+    seen = spark.createDataFrame(settled[["uri", "image_id"]], "uri string, image_id string")
+    new = read.withColumn("image_id", digest).join(f.broadcast(seen), ["uri", "image_id"], "left_anti")
+    said = new.withColumn("said", caption(f.struct(f.col("content").alias("image"))))
+    # What could not be read has its reason; the model only says that it was given nothing.
+    error = f.when(f.col("problem") != "", f.col("problem")).otherwise(f.col("said.error"))
+    bad = error != ""
     columns = {
         "image_id": f.col("image_id"),
         "uri": f.col("uri"),
-        "caption": f.col("said.caption"),
+        "caption": f.when(bad, "").otherwise(f.col("said.caption")),
         "logprob": f.when(~bad, f.col("said.logprob")),
         "status": f.when(bad, "quarantined").otherwise("ok"),
-        "error": f.col("said.error"),
+        "error": error,
         "model_version": f.lit(scorer.model.rpartition("/")[2]),
         "encoder_fingerprint": f.lit(encoder_fingerprint(scorer.model)),
         "scored_at": f.current_timestamp(),
@@ -75,19 +89,39 @@ def score_on_spark(
         for part in written
         if len(part)
     ]
-    for number, part in enumerate(parts):  # as the local engine writes them
+    kept = [new_inputs(part, known) for part in parts]
+    for number, part in enumerate(part for part in kept if len(part)):  # as the local engine writes them
         part.to_parquet(folder / PART.format(number), index=False)
     shutil.rmtree(folder / ON_SPARK)
     return pd.concat(parts, ignore_index=True) if parts else known.iloc[:0]
 
 
-def _read(spark: "SparkSession", images: Location) -> "DataFrame":
-    """`uri` and `content` of every file below `images` with an image's extension."""
-    from pyspark.sql import functions as f
+def _read(spark: "SparkSession", images: Location, listed: pd.DataFrame) -> "DataFrame":
+    """`uri`, `content` and `problem` of the inputs, read by the executors.
 
-    if not is_url(images) and not Path(images).is_dir():
-        raise ConfigurationError(f"{images} is no folder; --engine spark takes a folder or the address of one")
-    endings = "|".join(sorted({ending.removeprefix(".") for ending in Image.registered_extensions()}))
-    files = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(str(images))
-    of_images = files.where(f.lower("path").rlike(rf"\.({endings})$"))
-    return of_images.select(f.regexp_replace("path", "^file:(//)?(?=/)", "").alias("uri"), "content")
+    Not by Spark's own reader of files, which passes over names that begin with `_` or `.`, as cameras give them
+    (SPARK-26339), and stops at what it cannot read.
+    """
+    root, limit, again = str(images).rstrip("/"), MAX_BYTES, TRIED_AGAIN
+
+    def read_files(parts: "Iterator[pd.DataFrame]") -> "Iterator[pd.DataFrame]":
+        # It travels to the executors, where this project need not be installed.
+        import fsspec
+
+        for part in parts:
+            for uri, name, problem in zip(part["uri"], part["file_name"], part["problem"], strict=True):
+                content, problem = None, f"{problem}; {again}" if problem else ""
+                if not problem:
+                    try:
+                        with fsspec.open(f"{root}/{name}", "rb") as file:
+                            content = file.read(limit + 1)
+                    except Exception as error:  # noqa: BLE001 - of whatever client; it is this file's reason
+                        problem = f"cannot be read: {error or type(error).__name__}; {again}"
+                if content is not None and len(content) > limit:
+                    content, problem = None, f"more than {limit:,} bytes"
+                yield pd.DataFrame({"uri": [uri], "content": [content], "problem": [problem]})
+
+    files = listed[["uri", "file_name", "problem"]]
+    given = spark.createDataFrame(files, "uri string, file_name string, problem string")
+    spread = given.repartition(max(spark.sparkContext.defaultParallelism, 1))
+    return spread.mapInPandas(read_files, "uri string, content binary, problem string")

@@ -58,7 +58,7 @@ def hand_over(folder: Path, source: Path) -> None:
     rows = rows.assign(error="", model_version="1", encoder_fingerprint="0", scored_at=pd.Timestamp(0, tz="UTC"))
     rows.astype(PREDICTIONS).to_parquet(source / "part-00000.parquet", compression=None)
     scorer = Scorer("models:/captioner/1", "0", Search())
-    commit_batch(folder, "key", source, scorer, len(rows))
+    commit_batch(folder, "key", source, scorer)
     assert len(read_dataset(folder, scorer)) == len(rows)
 
 

@@ -58,14 +58,14 @@ def samples() -> tuple[bytes, ...]:
 def read_all(images: Path) -> None:
     """As the scoring and the training flow do."""
     with open_archive(images) as archive:
-        for name, size, mark in archive.listing():
+        for name, size, mark, _ in archive.entries():
             assert archive.mark(name) in ((size, mark), (-1, -1))
             with contextlib.suppress(BadImageError):
                 assert len(archive.read(name, LIMIT)) <= LIMIT
-    names = list_images(images)
-    assert len(set(names)) == len(names)
-    fingerprint(images, names)
-    read_inputs(images, names).to_parquet(images.with_name("inputs.parquet"))
+    listing = list_images(images)
+    assert len(set(listing.names)) == len(listing.names)
+    fingerprint(listing)
+    read_inputs(images, listing).to_parquet(images.with_name("inputs.parquet"))
 
 
 def read_damaged(seed: str, folder: Path) -> None:

@@ -46,10 +46,10 @@ def archive(request: pytest.FixtureRequest, tmp_path: Path) -> ImageArchive:
 
 def test_every_file_is_listed_and_read(archive: ImageArchive) -> None:
     with archive:
-        listed = [name.removeprefix("inside/") for name, _, _ in archive.listing()]
+        listed = [entry.name.removeprefix("inside/") for entry in archive.entries()]
         assert listed == sorted(FILES)
-        assert [size for _, size, _ in archive.listing()] == [len(FILES[name]) for name in listed]
-        assert [archive.read(name) for name, _, _ in archive.listing()] == [FILES[name] for name in listed]
+        assert [entry.bytes for entry in archive.entries()] == [len(FILES[name]) for name in listed]
+        assert [archive.read(entry.name) for entry in archive.entries()] == [FILES[name] for name in listed]
 
 
 @pytest.mark.parametrize("name", ["missing.jpg", "sub", "a\0.jpg"])
@@ -60,7 +60,7 @@ def test_what_is_not_a_file_cannot_be_read(archive: ImageArchive, name: str) -> 
 
 def test_threads_read_the_same_bytes(archive: ImageArchive) -> None:
     with archive, ThreadPoolExecutor(8) as pool:
-        names = [name for name, _, _ in archive.listing()] * 100
+        names = [entry.name for entry in archive.entries()] * 100
         assert list(pool.map(archive.read, names)) == [FILES[name.removeprefix("inside/")] for name in names]
 
 
@@ -69,7 +69,7 @@ def test_change_marks_tell_contents_apart(tmp_path: Path) -> None:
     for content in (b"1", b"1", b"2"):
         (tmp_path / "a.zip").write_bytes(zip_bytes({"a": content}))
         with open_archive(tmp_path / "a.zip") as archive:
-            marks.append(archive.listing())
+            marks.append(archive.entries())
     assert marks[0] == marks[1] != marks[2]
 
 
@@ -141,7 +141,7 @@ def test_damage_of_any_kind_is_one_of_our_errors(
     path.write_bytes(content[:end])
     try:
         with open_archive(path) as archive:
-            for name, _, _ in archive.listing():
+            for name, *_ in archive.entries():
                 archive.read(name)
     except CaptioningError:
         pass

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from components.decoder.caption import Search
-from components.errors import CaptioningError, ConfigurationError
-from components.scoring.dataset import Scorer, commit_batch, new_inputs, prepare_folder, read_dataset
+from components.errors import CaptioningError, ConfigurationError, TransientImageError
+from components.scoring.dataset import NOTHING, Scorer, commit_batch, new_inputs, prepare_folder, read_dataset
 from data_contracts.schema import PREDICTIONS
 
 SCORER = Scorer("models:/captioner/7", "a" * 64, Search())
@@ -31,8 +31,7 @@ def staged(folder: Path, *parts: pd.DataFrame) -> Path:
 
 def test_a_batch_is_there_whole_and_its_counts_add_up(tmp_path: Path) -> None:
     parts = staged(tmp_path / "work", rows("a", "b", bad=("b",)), rows("c"))
-    counts = commit_batch(tmp_path / "out", "0123", parts, SCORER, 10)
-    assert counts == {"inputs": 10, "known": 7, "captioned": 2, "quarantined": 1}
+    assert commit_batch(tmp_path / "out", "0123", parts, SCORER) == 2
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"batch=0123"}
     manifest = json.loads((tmp_path / "out" / "batch=0123" / "_manifest.json").read_text(encoding="utf-8"))
     assert manifest["inputs"] == manifest["captioned"] + manifest["quarantined"] == 3
@@ -43,8 +42,8 @@ def test_a_batch_is_there_whole_and_its_counts_add_up(tmp_path: Path) -> None:
 
 def test_any_reader_of_parquet_folders_sees_the_finished_batches_only(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    commit_batch(out, "0123", staged(tmp_path / "one", rows("a")), SCORER, 1)
-    commit_batch(out, "4567", staged(tmp_path / "two", rows("b")), SCORER, 2)
+    commit_batch(out, "0123", staged(tmp_path / "one", rows("a")), SCORER)
+    commit_batch(out, "4567", staged(tmp_path / "two", rows("b")), SCORER)
     (out / "_staging" / "89ab").mkdir(parents=True)  # of a killed run
     rows("c").to_parquet(out / "_staging" / "89ab" / "part-00000.parquet")
     assert sorted(pd.read_parquet(out)["uri"]) == ["a", "b"]
@@ -53,9 +52,9 @@ def test_any_reader_of_parquet_folders_sees_the_finished_batches_only(tmp_path: 
 
 def test_a_batch_is_committed_once(tmp_path: Path) -> None:
     parts, out = staged(tmp_path / "work", rows("a")), tmp_path / "out"
-    first = commit_batch(out, "0123", parts, SCORER, 1)
+    first = commit_batch(out, "0123", parts, SCORER)
     before = (out / "batch=0123" / "part-00000.parquet").stat().st_mtime_ns
-    assert commit_batch(out, "0123", parts, SCORER, 1) == first
+    assert commit_batch(out, "0123", parts, SCORER) == first
     assert (out / "batch=0123" / "part-00000.parquet").stat().st_mtime_ns == before
 
 
@@ -63,13 +62,13 @@ def test_what_an_interrupted_commit_left_is_in_nobodys_way(tmp_path: Path) -> No
     left = tmp_path / "out" / "_staging" / "0123"
     left.mkdir(parents=True)
     (left / "part-00007.parquet").write_bytes(b"half")
-    commit_batch(tmp_path / "out", "0123", staged(tmp_path / "work", rows("a")), SCORER, 1)
+    commit_batch(tmp_path / "out", "0123", staged(tmp_path / "work", rows("a")), SCORER)
     assert read_dataset(tmp_path / "out")["uri"].tolist() == ["a"]
     assert not (tmp_path / "out" / "_staging").exists()
 
 
 def test_only_the_same_model_and_search_know_an_image(tmp_path: Path) -> None:
-    commit_batch(tmp_path / "out", "0123", staged(tmp_path / "work", rows("a")), SCORER, 1)
+    commit_batch(tmp_path / "out", "0123", staged(tmp_path / "work", rows("a")), SCORER)
     renamed = Scorer("models:/other/1", SCORER.package, SCORER.search)
     for scorer, known in (
         (SCORER, 1),
@@ -88,6 +87,16 @@ def test_new_is_what_has_another_name_or_another_content() -> None:
     assert new_inputs(given, rows())["uri"].tolist() == ["a", "b", "c"]
 
 
+def test_what_may_pass_is_tried_again_and_has_one_row_as_long_as_it_fails() -> None:
+    passing = str(TransientImageError("cannot be read: 503"))
+    failed = rows("a", "b").assign(image_id=[NOTHING, "digest of b"], status="quarantined", error=[passing, "broken"])
+    assert new_inputs(failed, failed)["uri"].tolist() == []
+    healed = rows("a", "b").assign(error="")
+    assert new_inputs(healed, failed)["uri"].tolist() == ["a"]
+    otherwise = failed.assign(error=[str(TransientImageError("cannot be read: 500")), "broken"])
+    assert new_inputs(otherwise, failed)["uri"].tolist() == ["a"]
+
+
 def test_no_data_set_is_an_empty_one(tmp_path: Path) -> None:
     found = read_dataset(tmp_path / "nowhere")
     assert {name: str(dtype) for name, dtype in found.dtypes.items()} == PREDICTIONS
@@ -96,7 +105,7 @@ def test_no_data_set_is_an_empty_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["part-00000.parquet", "_manifest.json"])
 def test_a_damaged_batch_is_named(tmp_path: Path, damage: str) -> None:
-    commit_batch(tmp_path / "out", "0123", staged(tmp_path / "work", rows("a")), SCORER, 1)
+    commit_batch(tmp_path / "out", "0123", staged(tmp_path / "work", rows("a")), SCORER)
     (tmp_path / "out" / "batch=0123" / damage).write_bytes(b"{")
     with pytest.raises(CaptioningError, match=r"batch=0123 is damaged.*scored again"):
         read_dataset(tmp_path / "out")

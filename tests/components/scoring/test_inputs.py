@@ -53,14 +53,14 @@ def sha256(content: bytes) -> str:
 
 def test_a_folders_images_are_found_by_their_extension_sorted(files: dict[str, bytes], tmp_path: Path) -> None:
     folder = as_folder(files, tmp_path / "inbox")
-    assert list_images(folder) == ["a.png", "b.jpg", "sub/Ä b.JPG"]
-    assert contents(folder) == {str(folder / name): sha256(files[name]) for name in list_images(folder)}
+    assert list_images(folder).names == ["a.png", "b.jpg", "sub/Ä b.JPG"]
+    assert contents(folder) == {str(folder / name): sha256(files[name]) for name in list_images(folder).names}
 
 
 def test_a_zip_holds_what_its_folder_does(files: dict[str, bytes], tmp_path: Path) -> None:
     folder, archive = as_folder(files, tmp_path / "inbox"), as_zip(files, tmp_path / "inbox.zip")
-    assert list_images(archive) == list_images(folder)
-    assert contents(archive) == {f"{archive}!{name}": sha256(files[name]) for name in list_images(folder)}
+    assert list_images(archive).names == list_images(folder).names
+    assert contents(archive) == {f"{archive}!{name}": sha256(files[name]) for name in list_images(folder).names}
 
 
 def test_a_tables_paths_start_at_the_table_and_keep_its_order(files: dict[str, bytes], tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_tables_paths_start_at_the_table_and_keep_its_order(files: dict[str, b
     absolute = str(tmp_path / "inbox" / "a.png")
     paths = ["inbox/sub/Ä b.JPG", absolute, "inbox/b.jpg", "inbox/notes.txt"]
     table = as_table([*paths, absolute], tmp_path / "images.parquet")
-    assert list_images(table) == paths
+    assert list_images(table).names == paths
     names = ("sub/Ä b.JPG", "a.png", "b.jpg", "notes.txt")
     assert contents(table) == dict(zip(paths, (sha256(files[name]) for name in names), strict=True))
 
@@ -81,7 +81,7 @@ def test_an_input_that_cannot_be_read_says_why_and_the_others_are_there(
     found = read_inputs(table, list_images(table))
     assert found["error"].astype(bool).tolist() == [True, False, True, True, True, True]
     assert "No such file" in found["error"][0]
-    assert fingerprint(table, list_images(table)) == fingerprint(table, list_images(table))
+    assert fingerprint(list_images(table)) == fingerprint(list_images(table))
 
 
 def test_a_damaged_member_of_a_zip_is_one_bad_input(photograph: Photograph, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_there_may_be_no_image(tmp_path: Path) -> None:
         as_zip(texts, tmp_path / "texts.zip"),
         as_table([], tmp_path / "empty.parquet"),
     ):
-        assert list_images(images) == []
+        assert list_images(images).names == []
         assert contents(images) == {}
 
 
@@ -133,7 +133,7 @@ def test_a_zip_that_is_none_says_so(tmp_path: Path) -> None:
 
 
 def identity(images: Path | str) -> str:
-    return fingerprint(images, list_images(images))
+    return fingerprint(list_images(images))
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip", "table"])
@@ -173,7 +173,7 @@ def test_a_change_that_keeps_the_size_is_seen(photograph: Photograph, tmp_path: 
 
 def test_addresses_tell_inputs_of_one_name_apart(files: dict[str, bytes], tmp_path: Path) -> None:
     one, other = as_zip(files, tmp_path / "one.zip"), as_folder(files, tmp_path / "other")
-    assert len({uri_of(images, name) for images in (one, other) for name in list_images(images)}) == 6
+    assert len({uri_of(images, name) for images in (one, other) for name in list_images(images).names}) == 6
 
 
 def test_a_text_file_lists_paths_too(files: dict[str, bytes], tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def bucket(files: dict[str, bytes], tmp_path: Path) -> str:
 
 def test_a_folder_and_a_zip_at_an_address_hold_the_same(bucket: str, files: dict[str, bytes]) -> None:
     names = ["a.png", "b.jpg", "sub/Ä b.JPG"]
-    assert list_images(f"{bucket}/inbox") == list_images(f"{bucket}/inbox.zip") == names
+    assert list_images(f"{bucket}/inbox").names == list_images(f"{bucket}/inbox.zip").names == names
     assert contents(f"{bucket}/inbox") == {f"{bucket}/inbox/{name}": sha256(files[name]) for name in names}
     assert contents(f"{bucket}/inbox.zip") == {f"{bucket}/inbox.zip!{name}": sha256(files[name]) for name in names}
     assert identity(f"{bucket}/inbox") == identity(f"{bucket}/inbox")
