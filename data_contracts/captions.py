@@ -11,6 +11,8 @@ from data_contracts.rules import Suite, between, critical, holds, suite, unique,
 from data_contracts.runner import check_columns, contract, validate
 from data_contracts.schema import CAPTIONS, IMAGES
 
+LONGEST_WORDS = 16
+"""Characters per word, on average: Finnish and German captions have 7, Flickr8k 4; more is text without spaces."""
 SPACE = r"\s\p{Z}\x0b\x1c-\x1f\x85"
 """Whatever Unicode counts as a space, for a class of characters."""
 
@@ -23,7 +25,8 @@ def check(
     yield check_columns("captions", {"captions": (captions, CAPTIONS), "images": (images, IMAGES)})
     yield validate(caption_facts(captions, images), caption_suite(limits), ids=("caption_id", "image_id", "caption"))
     yield validate(image_facts(images, captions), image_suite(limits), ids=("image_id", "split", "file_name"))
-    yield validate(split_facts(images, (train_split, validation_split)), split_suite(limits), ids=("split",))
+    needed = (train_split, validation_split)
+    yield validate(split_facts(images, captions, needed), split_suite(limits), ids=("split",))
 
 
 def caption_facts(captions: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
@@ -61,13 +64,19 @@ def image_facts(images: pd.DataFrame, captions: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def split_facts(images: pd.DataFrame, needed: tuple[str, str]) -> pd.DataFrame:
-    """One row a split, the `needed` ones always: its `images`, the `missing_share` without a file."""
+def split_facts(images: pd.DataFrame, captions: pd.DataFrame, needed: tuple[str, str]) -> pd.DataFrame:
+    """One row a split, the `needed` ones always: its `images`, the `missing_share` without a file, and the
+    `word_length`, characters per word of its captions (null without any).
+    """
     missing = (images["file_name"] == "").groupby(images["split"]).agg(["size", "mean"])
     names = list(dict.fromkeys([*needed, *missing.index]))
     sizes = missing["size"].reindex(names, fill_value=0).to_numpy(np.int64)
     shares = missing["mean"].reindex(names).to_numpy(np.float64)
-    return pd.DataFrame({"split": names, "images": sizes, "missing_share": shares})
+    spaces = captions["tokens"].str.count(" ")
+    characters = (captions["tokens"].str.len() - spaces).groupby(captions["split"]).sum()
+    words = (spaces + 1).where(captions["tokens"] != "", 0).groupby(captions["split"]).sum()
+    lengths = (characters / words.where(words > 0)).reindex(names).to_numpy(np.float64)
+    return pd.DataFrame({"split": names, "images": sizes, "missing_share": shares, "word_length": lengths})
 
 
 def caption_suite(limits: Limits) -> Suite:
@@ -118,4 +127,7 @@ def split_suite(limits: Limits) -> Suite:
         critical("few-images-missing", between("missing_share", high=share),
                  f"at most {share:g} of a split's images without a file",
                  remedy="Compare the archive with its captions file: is it whole, and the right one?"),
+        critical("words-separated", between("word_length", high=LONGEST_WORDS),
+                 f"at most {LONGEST_WORDS} characters per word on average",
+                 remedy="These captions have hardly any spaces: separate the words by spaces (docs/languages.md)."),
     ])  # fmt: skip

@@ -28,6 +28,11 @@ FUNCTION_WORDS = frozenset(
 JUDGED = ("image_id", "caption", "logprob", "status", "error")
 
 
+CHINESE_JAPANESE = "\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+SOUTH_EAST_ASIAN = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+"""Characters of scripts that put no space between words."""
+
+
 @contract
 def check(
     predictions: pd.DataFrame, expected_ids: Iterable[int] | Iterable[str], limits: Limits
@@ -58,11 +63,18 @@ def row_facts(predictions: pd.DataFrame) -> pd.DataFrame:
     valid = np.isfinite(predictions["logprob"]) & (predictions["logprob"] <= 0)
     return predictions.assign(
         caption_characters=characters["caption"].where(ok),
-        words=predictions["caption"].str.count(r"\S+").where(ok & (characters["caption"] > 0)),
+        words=_words(predictions["caption"]).where(ok & (characters["caption"] > 0)),
         error_characters=characters["error"].where(quarantined),
         special=predictions["caption"].str.contains(pattern),
         logprob_bad=ok & ~valid,
     )
+
+
+def _words(captions: pd.Series) -> pd.Series:
+    """How many words captions have; of scripts without spaces an estimate, two or four characters per word."""
+    others = captions.str.replace(rf"[{CHINESE_JAPANESE}{SOUTH_EAST_ASIAN}]+", " ", regex=True)
+    short, long = captions.str.count(f"[{CHINESE_JAPANESE}]"), captions.str.count(f"[{SOUTH_EAST_ASIAN}]")
+    return others.str.count(r"\S+") + (short / 2 + long / 4).round()
 
 
 def image_facts(predictions: pd.DataFrame, expected_ids: Iterable[int] | Iterable[str]) -> pd.DataFrame:

@@ -202,6 +202,10 @@ def _caption(caption: "Caption") -> dict[str, Any]:
 def _scores(out: Console, summary: "Summary") -> None:
     """The official scores with their intervals, and on a line of their own what a good score can hide."""
     out.print(f"scores ({summary.tokenizer} tokenizer; 1 is what papers print as 100; 95 % intervals)")
+    if summary.tokenizer == "unicode":
+        from components.evaluation.summary import NOT_ENGLISH
+
+        out.print(NOT_ENGLISH)
     for name, (low, high) in summary.intervals.items():
         out.print(f"  {name:8} {summary.metrics[name]:.3f}  {low:.3f} to {high:.3f}")
     others = {name: value for name, value in summary.metrics.items() if name not in summary.intervals}

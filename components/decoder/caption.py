@@ -54,19 +54,20 @@ class Caption:
     """A caption, and how sure the decoder is of it."""
 
     text: str
-    """Its words, with a space between them."""
+    """Its words as people write them: with spaces, but for scripts that have none."""
     logprobs: tuple[float, ...]
     """The natural logarithm of each word's probability given those before it, and last that of the end."""
+    words: tuple[str, ...] = ()
+    """The words, one for each of `logprobs` but the last; by default what spaces in the text divide."""
+
+    def __post_init__(self) -> None:
+        if self.text and not self.words:
+            object.__setattr__(self, "words", tuple(self.text.split(" ")))
 
     @property
     def logprob(self) -> float:
         """That of the whole caption's probability."""
         return sum(self.logprobs)
-
-    @property
-    def words(self) -> list[str]:
-        """The words, one for each of `logprobs` but the last."""
-        return self.text.split(" ") if self.text else []
 
 
 def percent(logprob: float) -> str:

@@ -1,6 +1,7 @@
 """The field's scores of generated captions, computed by the official COCO scorers."""
 
 import logging
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -14,10 +15,18 @@ from pycocoevalcap.rouge.rouge import Rouge
 from components.errors import CaptioningError
 from components.evaluation import java_scorers
 from components.evaluation.bootstrap import Interval, interval, resample
-from components.evaluation.tokenize import Tokenized, find_java, tokenize_ptb, tokenize_words
+from components.evaluation.tokenize import (
+    Tokenized,
+    find_java,
+    is_latin,
+    tokenize_ptb,
+    tokenize_unicode,
+    tokenize_words,
+)
 
 logger = logging.getLogger(__name__)
 
+Tokenizer = Literal["ptb", "words", "unicode"]
 NGRAMS: Final = 4
 MEANS: Final = ("cider", "meteor", "rouge_l", "spice")
 """Metrics that an image has, and whose mean tells of many."""
@@ -36,12 +45,13 @@ class Scores:
             (see `java_scorers`).
         per_image: one row an image, in the predictions' order: `image_id` int64; `bleu4`, what there is of MEANS, and
             COUNTS, float64.
-        tokenizer: `ptb` or `words`; scores of different tokenizers must not be compared.
+        tokenizer: `ptb` or `words`, both made for English, or `unicode`; scores of different tokenizers must not be
+            compared.
     """
 
     metrics: dict[str, float]
     per_image: pd.DataFrame
-    tokenizer: Literal["ptb", "words"]
+    tokenizer: Tokenizer
 
 
 def corpus_scores(means: pd.DataFrame, images: int) -> pd.DataFrame:
@@ -78,15 +88,16 @@ def intervals(scores: Scores) -> dict[str, Interval]:
 def score_captions(
     predictions: Mapping[int, str],
     references: Mapping[int, Sequence[str]],
-    tokenizer: Literal["auto", "ptb", "words"] = "auto",
+    tokenizer: Literal["auto"] | Tokenizer = "auto",
     *,
     java_scores: bool = True,
 ) -> Scores:
     """Scores one caption an image against that image's reference captions.
 
     Both map image ids; a caption without words scores 0. `ptb` is the official tokenisation and adds METEOR and SPICE
-    (unless `java_scores` says not to: they take their time), all on Java; `words` is plain Python; `auto` is `ptb`
-    where Java runs.
+    (unless `java_scores` says not to: they take their time), all on Java; `words` is plain Python; `unicode` divides
+    captions in any script as training does. `auto` is `unicode` where the references are not in Latin script, else
+    `ptb` where Java runs, else `words`.
     CIDEr weighs words by how many of the given images mention them: compare it only between scores of the same
     images, and expect 0 from a single image.
 
@@ -94,14 +105,16 @@ def score_captions(
     fails.
     """
     _check_same_images(predictions, references)
-    java = None if tokenizer == "words" else find_java()
+    if tokenizer == "auto" and not is_latin([text for texts in references.values() for text in texts]):
+        tokenizer = "unicode"
+    java = None if tokenizer in ("words", "unicode") else find_java()
     if java is None and tokenizer == "ptb":
         raise CaptioningError(
             'tokenizer="ptb" needs Java and no working `java` is on the PATH. '
             'Install a Java runtime (8 or newer), or score with tokenizer="words".'
         )
-    used: Literal["ptb", "words"] = "ptb" if java else "words"
-    candidates, truths = _tokenize(predictions, references, java)
+    used: Tokenizer = "unicode" if tokenizer == "unicode" else "ptb" if java else "words"
+    candidates, truths = _tokenize(predictions, references, used, java)
     bleu, image_bleu4, counts = _bleu(truths, candidates)
     _, image_rouge = Rouge().compute_score(truths, candidates)
     cider, image_cider = Cider().compute_score(truths, candidates)
@@ -157,10 +170,14 @@ def _first(images: Collection[int]) -> str:
 
 
 def _tokenize(
-    predictions: Mapping[int, str], references: Mapping[int, Sequence[str]], java: str | None
+    predictions: Mapping[int, str], references: Mapping[int, Sequence[str]], tokenizer: Tokenizer, java: str | None
 ) -> tuple[Tokenized, Tokenized]:
-    captions = [*predictions.values(), *(text for image in predictions for text in references[image])]
-    words = iter(tokenize_ptb(captions, java) if java else tokenize_words(captions))
+    given = [*predictions.values(), *(text for image in predictions for text in references[image])]
+    captions = [unicodedata.normalize("NFC", text) for text in given]
+    if java:
+        words = iter(tokenize_ptb(captions, java))
+    else:
+        words = iter(tokenize_unicode(captions) if tokenizer == "unicode" else tokenize_words(captions))
     candidates = {image: [next(words)] for image in predictions}
     truths = {image: [next(words) for _ in references[image]] for image in predictions}
     if not any(any(texts) for texts in truths.values()):

@@ -17,7 +17,8 @@ from components.evaluation import plots
 from components.evaluation.gallery import Page, Plot, render_gallery
 from components.evaluation.metrics import Scores, intervals, score_captions
 from components.evaluation.showcase import Captioner, Material, choose, measure_tiles, score_tiles
-from components.evaluation.summary import GALLERY_FILE, PREDICTIONS_FILE, SUMMARY_FILE, Summary
+from components.evaluation.summary import GALLERY_FILE, NOT_ENGLISH, PREDICTIONS_FILE, SUMMARY_FILE, Summary
+from components.vocabulary.tokenizer import tokenize
 from data_contracts.schema import SPECIALS
 
 References = Mapping[int, Sequence[str]]
@@ -69,7 +70,7 @@ def evaluate(
             "Search": f"beam of {config.beam}" if config.beam > 1 else "greedy",
             "Data": f"split {split}: {len(ids):,} images, {sum(map(len, references.values())):,} references, "
             f"digest {summary.data}",
-            "Tokenizer": scores.tokenizer,
+            "Tokenizer": scores.tokenizer + (f"; {NOT_ENGLISH}" if scores.tokenizer == "unicode" else ""),
         },
     )
     (folder / GALLERY_FILE).write_text(render_gallery(page), encoding="utf-8")
@@ -94,12 +95,12 @@ def _summarise(
     names = dict(zip(material.images["image_id"], material.images["file_name"], strict=True))
     spread = predictions.iloc[:: max(1, len(predictions) // EXAMPLES)].head(EXAMPLES)
     examples = [(Path(names[i]).name, text) for i, text in zip(spread["image_id"], spread["caption"], strict=True)]
-    words = [caption.split() for caption in predictions["caption"]]
+    words = [tokenize(caption) for caption in predictions["caption"]]
     learnt = set(material.captions.loc[material.captions["split"] == material.train_split, "tokens"])
     measures = {
         "cider_shuffled": chance,
         **describe_captions(words),
-        "novel": float((~predictions["caption"].isin(learnt)).mean()),
+        "novel": float(np.mean([" ".join(caption) not in learnt for caption in words])),
         "length": float(np.mean([len(caption) for caption in words])),
     }
     return Summary(
@@ -128,7 +129,7 @@ def _plot(
     folder: Path,
 ) -> tuple[list[Plot], list[tuple[float, str]]]:
     """Writes the plots; returns them for the page, with captions of one photograph drawn at different temperatures."""
-    texts = predictions["caption"].tolist()
+    texts = [" ".join(tokenize(caption)) for caption in predictions["caption"]]
     tokens = material.captions.loc[material.captions["image_id"].isin(list(references)), "tokens"].tolist()
     words = captioner.vocabulary.words
     # The caption in the middle: neither one that was easy nor one that failed.

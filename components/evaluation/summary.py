@@ -7,6 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 PREDICTIONS_FILE = "predictions.parquet"
+NOT_ENGLISH = "METEOR is left out: it is made for English"
+"""Said where captions are scored with the tokenizer `unicode`."""
 SUMMARY_FILE = "summary.json"
 GALLERY_FILE = "gallery.html"
 

@@ -4,6 +4,7 @@ import logging
 import re
 import shutil
 import subprocess
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,7 @@ from typing import Final
 from pycocoevalcap.tokenizer import ptbtokenizer
 
 from components.errors import CaptioningError
+from components.vocabulary.tokenizer import tokenize
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +23,8 @@ JAVA_OPTIONS: Final = ("-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8")
 """Without them Java reads and writes in the locale's encoding, plain ASCII in many containers."""
 
 _PTB_LINE_ENDS: Final = re.compile("[\n\r\v\f\u2028\u2029]")  # what the PTB lexer takes for the end of a line
+ENGLISH_LIKE: Final = 0.5
+"""Share of Latin letters in the references from which the tokenizers made for English are used."""
 _WORDS: Final = re.compile(r"n't\b|'(?:s|m|d|re|ve|ll)\b|\w+?(?=n't\b)|\w+(?:[-./]\w+)*")
 
 
@@ -71,3 +75,16 @@ def tokenize_words(captions: Sequence[str]) -> list[str]:
     abbreviations. Scores are comparable only with scores of the same tokenizer.
     """
     return [" ".join(_WORDS.findall(caption.lower().replace("’", "'"))) for caption in captions]
+
+
+def tokenize_unicode(captions: Sequence[str]) -> list[str]:
+    """Each caption's words as training divides it, in any script (`components.vocabulary.tokenizer`)."""
+    return [" ".join(tokenize(caption)) for caption in captions]
+
+
+def is_latin(captions: Sequence[str]) -> bool:
+    """Whether captions are in Latin script for the most part, as English is."""
+    letters = [letter for caption in captions if not caption.isascii() for letter in caption if letter.isalpha()]
+    latin = sum(unicodedata.name(letter, "").startswith("LATIN") for letter in letters)
+    plain = sum(len(caption) for caption in captions if caption.isascii())
+    return latin + plain >= ENGLISH_LIKE * (len(letters) + plain)

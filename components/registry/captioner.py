@@ -16,6 +16,7 @@ import numpy as np
 from components.decoder.caption import MAX_SEED, Caption, Search
 from components.encoder.pixels import read_pixels
 from components.errors import BadImageError, CaptioningError
+from components.vocabulary.spacing import join_words
 from components.vocabulary.vocabulary import Vocabulary
 from data_contracts.schema import PAD, START, UNK
 
@@ -159,7 +160,7 @@ class Captioner:
 
     def _caption(self, ids: np.ndarray, logprobs: np.ndarray) -> Caption:
         words = self.vocabulary.decode(ids.tolist())
-        return Caption(" ".join(words), tuple(logprobs[: len(words) + 1].tolist()))
+        return Caption(join_words(words), tuple(logprobs[: len(words) + 1].tolist()), tuple(words))
 
     def _search(self, embeddings: np.ndarray, search: Search) -> tuple[np.ndarray, np.ndarray]:
         """Ids and their log-probabilities, both (images, captions, length)."""

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from components.encoder.pool import Vectors
+from components.vocabulary.tokenizer import tokenize
 from data_contracts.schema import DRIFT
 
 REFERENCE_FILE = "reference.json"
@@ -59,7 +60,7 @@ class Reference:
             "images": count,
             "embedding_shift": self._distances(np.sum(sums, axis=0)[None] / count).item() if count else 0.0,
             "outlier_share": float((self.distances(vectors) > self.far).mean()) if count else 0.0,
-            "caption_words": float(captions.str.count(r"\S+").mean()) if count else self.caption_words,
+            "caption_words": float(captions.map(tokenize).map(len).mean()) if count else self.caption_words,
             "training_caption_words": self.caption_words,
         }
         return pd.DataFrame([row]).astype(DRIFT)

@@ -178,3 +178,13 @@ def test_columns_are_judged_before_their_content(
     assert violation.rule == rule
     assert violation.offenders == ("table=captions, column=tokens",)
     assert observed in violation.observed
+
+
+@pytest.mark.parametrize(("words", "separated"), [("ꦲꦱꦸꦩ꧀ꦭꦪꦸꦲꦶꦁꦥꦼꦏꦫꦔꦤ꧀", False), ("ein haus am see", True), ("hund", True)])
+def test_text_without_spaces_is_halted_with_what_to_do(words: str, separated: bool) -> None:
+    captions, images = good_tables()
+    report = judge((captions.assign(caption=words, tokens=words), images))
+    rules = {rule.rule: rule for rule in report.rules if not rule.passed and rule.severity == "critical"}
+    assert ("words-separated" in rules) != separated
+    if not separated:
+        assert "separate the words by spaces" in rules["words-separated"].remedy

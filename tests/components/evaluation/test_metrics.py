@@ -3,6 +3,7 @@ import json
 import math
 import os
 import shutil
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -195,3 +196,20 @@ def test_without_java_scores_none_is_computed(monkeypatch: pytest.MonkeyPatch, t
     assert scores.tokenizer == "ptb"
     assert set(scores.metrics) == {"bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "cider"}
     assert len((tmp_path / "calls").read_text().splitlines()) == 2, "one to see whether it runs, one to tokenise"
+
+
+def test_captions_of_another_script_are_scored_without_what_is_made_for_english() -> None:
+    references = {1: ["犬が芝生の上を走る", "犬が走っている"], 2: ["赤い服の男の子", "男の子が立っている"]}
+    same = score_captions({image: texts[0] for image, texts in references.items()}, references)
+    swapped = score_captions({1: references[2][0], 2: references[1][0]}, references)
+    assert same.tokenizer == swapped.tokenizer == "unicode"
+    assert "meteor" not in same.metrics
+    assert same.metrics["bleu1"] > 0.99 > 0.5 > swapped.metrics["bleu1"]
+    assert same.metrics["cider"] > swapped.metrics["cider"]
+
+
+def test_decomposed_text_scores_like_composed_text() -> None:
+    references = {1: ["Một con chó đang chạy", "Con chó"], 2: ["Hai người đàn ông", "Hai người"]}
+    captions = {1: "một con chó", 2: "hai người đàn ông"}
+    apart = {image: unicodedata.normalize("NFD", text) for image, text in captions.items()}
+    assert score_captions(apart, references, "words").metrics == score_captions(captions, references, "words").metrics

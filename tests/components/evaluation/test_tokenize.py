@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.errors import CaptioningError
-from components.evaluation.tokenize import find_java, tokenize_ptb, tokenize_words
+from components.evaluation.tokenize import find_java, is_latin, tokenize_ptb, tokenize_unicode, tokenize_words
 
 CAPTIONS = {
     "A man's dog, isn't big!": "a man 's dog is n't big",
@@ -43,3 +43,24 @@ def test_a_failing_java_is_a_user_error(tmp_path: Path, script: str, fault: str)
     java.chmod(0o755)
     with pytest.raises(CaptioningError, match=fault):
         tokenize_ptb(["a cat", "a dog"], str(java))
+
+
+@pytest.mark.parametrize(
+    ("captions", "latin"),
+    [
+        (["a dog runs", "two men"], True),
+        (["Ein Hund läuft über die Straße"], True),
+        (["Một con chó đang chạy"], True),
+        (["एक लड़का लाल कमीज में है"], False),
+        (["犬が芝生の上を走っている"], False),
+        (["كلب يجري", "a dog"], False),
+        (["собака бежит", "a dog runs over the grass and jumps"], True),
+        ([], True),
+    ],
+)
+def test_the_script_of_captions_is_told(captions: list[str], latin: bool) -> None:
+    assert is_latin(captions) == latin
+
+
+def test_unicode_words_are_those_of_training() -> None:
+    assert tokenize_unicode(["एक लड़का।", "犬が走る", ""]) == ["एक लड़का", "犬 が 走る", ""]

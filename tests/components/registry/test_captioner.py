@@ -123,7 +123,7 @@ def test_captions_are_the_decoders_words(
     assert [len(ranked) for ranked in found] == [1] * 12
     assert [ranked[0].text for ranked in found] == [" ".join(vocabulary.decode(row)) for row in np.asarray(ids)]
     for (best,), row, scores in zip(found, np.asarray(ids), np.asarray(logprobs), strict=True):
-        assert best.words == vocabulary.decode(row)
+        assert best.words == tuple(vocabulary.decode(row))
         np.testing.assert_allclose(best.logprobs, scores[: len(best.words) + 1], rtol=1e-5, atol=1e-6)
         assert best.logprob == pytest.approx(scores.sum(), rel=1e-5)
 
