@@ -18,7 +18,7 @@ def local_path(address: str | None) -> Path | None:
     """
     with suppress(ValueError):  # no address at all
         parts = urlsplit(address or "")
-        if address and parts.scheme in ("", "file"):
+        if address and (len(parts.scheme) < 2 or parts.scheme == "file"):  # one letter is a drive, to MLflow
             return Path(url2pathname(parts.path if address.startswith("file:") else address))
     return None
 

@@ -64,8 +64,8 @@ def describe_move(old: Path, artifacts: Path) -> str:
     """What happened to the home of `artifacts`, whose addresses point to `old`."""
     home, origin = artifacts.parent.absolute(), old.parent
     if (origin / DATABASE).exists():
-        return f"{home} is a copy of {origin}, and its models and runs still have their files there"
-    return f"{home} was moved: the files of its models and runs are expected in {old}"
+        return f"{home} is a copy of {origin}: its database still points to the models and runs there"
+    return f"{home} was made in {origin}: its database still points to models and runs there"
 
 
 def require_own_files(database: Path, artifacts: Path) -> None:
@@ -73,8 +73,7 @@ def require_own_files(database: Path, artifacts: Path) -> None:
     old = moved_from(database, artifacts)
     if old:
         raise ConfigurationError(
-            f"{describe_move(old, artifacts)}. Run `captioning relocate` to use the files in {artifacts.parent}, "
-            f"or set CAPTIONING_HOME={old.parent} to use those. Nothing was read or changed"
+            f"{describe_move(old, artifacts)}. Run `captioning relocate`, and it uses its own. Nothing was changed"
         )
 
 

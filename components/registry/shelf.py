@@ -125,6 +125,8 @@ def may_delete(place: str, home: Path) -> bool:
     path = local_path(place)
     if path:
         return is_in_home(path, home)
+    if place.startswith(("runs:", "models:")):  # wherever that is
+        return False
     try:
         get_artifact_repository(place)
     except (MlflowException, ValueError):  # an address that MLflow cannot use, such as a Windows path
