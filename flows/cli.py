@@ -65,15 +65,17 @@ def prepare(context: typer.Context, debug: DebugOption = False) -> None:
     from flows.console import configure_logging
     from flows.settings import prepare_environment, settings
 
-    logs = settings().logs
+    home, logs = settings().home, settings().logs
     try:
+        if home.exists():
+            os.scandir(home).close()
         if context.invoked_subcommand in BEGIN_A_HOME and "--help" not in sys.argv:
             logs.mkdir(parents=True, exist_ok=True)
         prepare_environment(debug)
         configure_logging(debug, logs / "libraries.log" if logs.is_dir() else Path(os.devnull))
     except OSError as error:
         raise ConfigurationError(
-            f"cannot write to {settings().home}: {error.strerror}. Set CAPTIONING_HOME to a folder of yours"
+            f"cannot write to {home}: {error.strerror}. Set CAPTIONING_HOME to a folder of yours"
         ) from error
 
 
@@ -228,6 +230,9 @@ def promote(
 @app.command()
 def rollback(name: NameOption = "captioner", as_json: JsonOption = False) -> None:
     """Make the champion before this one champion again, without asking the rule."""
+    from flows.settings import require_home
+
+    require_home()  # before Prefect is imported, which makes its folder
     from flows.promote import roll_back
 
     show.rollback(*roll_back(name), as_json)
