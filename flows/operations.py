@@ -101,7 +101,9 @@ def relocate(as_json: JsonOption = False) -> None:
     from flows.settings import settings
 
     if settings().tracking_uri:
-        raise ConfigurationError("CAPTIONING_TRACKING_URI names a server: where its files are is its own affair")
+        raise ConfigurationError(
+            f"CAPTIONING_TRACKING_URI names a server or database: unset it to relocate {settings().database}"
+        )
     show.relocated(relocation.relocate(settings().database, settings().model_files), as_json)
 
 

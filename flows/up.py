@@ -108,7 +108,7 @@ def services(settings: Settings) -> Iterator[tuple[Services, Line]]:
             line.start("prefect-server", server_command(settings.prefect_port), os.environ | PREFECT)
             from components.registry.tracking import make_database  # imported while Prefect's server starts
 
-            make_database(settings.database)
+            make_database(settings.database, settings.model_files)
             line.start("mlflow-server", _mlflow_server(settings), os.environ | MLFLOW)
             line.wait("prefect-server", lambda: httpx.get(f"{found.prefect}/api/health", timeout=5).is_success)
             worker.deploy(settings)

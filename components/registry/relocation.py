@@ -35,8 +35,8 @@ _MODELS = """
 """
 """What must have files: versions, and models that are ready; not those that MLflow only marks as deleted."""
 
-_PENDING = "SELECT rowid, parameters FROM flow_run WHERE state_type IN ('SCHEDULED', 'PENDING', 'PAUSED')"
-"""Prefect's runs that have not started. Their parameters name folders of the home in which they were scheduled."""
+_SCHEDULED = {"deployment": "TRUE", "flow_run": "state_type IN ('SCHEDULED', 'PENDING', 'PAUSED')"}
+"""Prefect's tables, and their rows that lead to work. The parameters name the inbox and the predictions of a home."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,9 @@ def moved_from(database: Path, artifacts: Path) -> Path | None:
 def describe_move(old: Path, artifacts: Path) -> str:
     """What happened to the home of `artifacts`, whose addresses point to `old`."""
     home, origin = artifacts.parent.absolute(), old.parent
-    if (origin / DATABASE).exists():
-        return f"{home} is a copy of {origin}: its database still points to the models and runs there"
+    with suppress(PermissionError):  # that home may be somebody else's
+        if (origin / DATABASE).exists():
+            return f"{home} is a copy of {origin}: its database still points to the models and runs there"
     return f"{home} was made in {origin}: its database still points to models and runs there"
 
 
@@ -89,8 +90,8 @@ def require_database(path: Path) -> None:
 def relocate(database: Path, artifacts: Path) -> int:
     """Points the addresses of a home that was copied or moved to its own `artifacts`. Returns how many were rewritten.
 
-    All or none are. The database before is kept beside it, as `NAME.before-TIME`. Prefect's runs that have not started
-    follow, too.
+    All or none are. The database before is kept beside it, as `NAME.before-TIME`. Prefect's deployments, and its runs
+    that have not started, follow, too.
 
     Raises:
         CaptioningError: files of a known model are not in `artifacts`, or the copy shares files with the other home;
@@ -111,7 +112,7 @@ def relocate(database: Path, artifacts: Path) -> int:
             connection.execute(
                 f'UPDATE "{address.table}" SET "{address.column}" = ? WHERE rowid = ?', (text, address.row)
             )
-        _relocate_pending(new.parent / "prefect" / "prefect.db", old.parent, new.parent)
+        _relocate_schedules(new.parent / "prefect" / "prefect.db", old.parent, new.parent)
         connection.execute("COMMIT")
     return len(addresses)
 
@@ -202,7 +203,7 @@ def _back_up(database: Path) -> None:
         source.backup(target)
 
 
-def _relocate_pending(database: Path, old: Path, new: Path) -> None:
+def _relocate_schedules(database: Path, old: Path, new: Path) -> None:
     """A nightly run that is late starts as soon as a worker does: with the inbox and predictions of the other home."""
 
     def moved(value: Any) -> Any:
@@ -218,8 +219,11 @@ def _relocate_pending(database: Path, old: Path, new: Path) -> None:
         return
     with _opened(database, "Prefect") as connection:
         connection.execute("BEGIN IMMEDIATE")
-        rows = connection.execute(_PENDING).fetchall() if _has_column(connection, "flow_run", "parameters") else []
-        for row, parameters in rows:
-            text = json.dumps(moved(json.loads(parameters)))
-            connection.execute("UPDATE flow_run SET parameters = ? WHERE rowid = ?", (text, row))
+        for table, chosen in _SCHEDULED.items():
+            if not _has_column(connection, table, "parameters"):
+                continue  # another version of Prefect's schema
+            rows = connection.execute(f"SELECT rowid, parameters FROM {table} WHERE {chosen}").fetchall()
+            for row, parameters in rows:
+                text = json.dumps(moved(json.loads(parameters)))
+                connection.execute(f"UPDATE {table} SET parameters = ? WHERE rowid = ?", (text, row))
         connection.execute("COMMIT")

@@ -77,10 +77,13 @@ def _told(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
-def make_database(path: Path) -> None:
-    """MLflow's database, unless it is there."""
+def make_database(path: Path, artifacts: Path) -> None:
+    """MLflow's database, unless it is there; with an experiment, by which the home knows where it was made."""
     with _turn(path):
         _make_or_look_into(path)
+        client = MlflowClient(f"sqlite:///{path}", f"sqlite:///{path}")
+        if client.get_experiment_by_name(EXPERIMENT) is None:
+            client.create_experiment(EXPERIMENT, artifacts.absolute().as_uri())
 
 
 def _turn(database: Path) -> AbstractContextManager[None]:

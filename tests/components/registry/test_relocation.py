@@ -310,12 +310,16 @@ def test_scheduled_runs_use_the_folders_of_the_copy(make_home: Callable[[str], H
     (home.folder / "prefect").mkdir()
     with closing(sqlite3.connect(home.folder / "prefect" / "prefect.db")) as connection, connection:
         connection.execute("CREATE TABLE flow_run (state_type TEXT, parameters TEXT)")
+        connection.execute("CREATE TABLE deployment (parameters TEXT)")
+        connection.execute("INSERT INTO deployment VALUES (?)", (json.dumps({"out": str(home.folder)}),))
         rows = [(state, json.dumps({"request": {"images": images, "more": [images, 1]}})) for state, images in runs]
         connection.executemany("INSERT INTO flow_run VALUES (?, ?)", rows)
     copy = home.copy(tmp_path / "copy")
     copy.relocate()
     with closing(sqlite3.connect(copy.folder / "prefect" / "prefect.db")) as connection:
         found = [json.loads(row[0])["request"] for row in connection.execute("SELECT parameters FROM flow_run")]
+        (deployment,) = connection.execute("SELECT parameters FROM deployment").fetchone()
+    assert json.loads(deployment) == {"out": str(copy.folder)}
     expected = [str(copy.folder / "inbox"), beside, inside]
     assert found == [{"images": images, "more": [images, 1]} for images in expected]
 
