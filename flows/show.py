@@ -28,8 +28,8 @@ SHOWN = 5
 """Rows that break a rule."""
 
 
-def training(result: "TrainingResult", as_json: bool) -> None:
-    """The stages, the scores, a few captions, the gallery and the model."""
+def training(result: "TrainingResult", as_json: bool) -> int:
+    """Stages, scores, a few captions, gallery and model. Returns how many photographs could not be read."""
     stages = [{"name": s.stage, "seconds": round(s.seconds, 2), "reused": s.reused} for s in result.stages]
     if as_json:
         print_json(
@@ -41,8 +41,9 @@ def training(result: "TrainingResult", as_json: bool) -> None:
             report=str(result.gallery),
             stages=stages,
             warnings=[rule.rule for rule in result.warnings],
+            unreachable=[{"photograph": name, "reason": reason} for name, reason in result.unreachable],
         )
-        return
+        return len(result.unreachable)
     table = Table("stage", "seconds", "", box=None, header_style="bold")
     for stage in stages:
         table.add_row(stage["name"], f"{stage['seconds']:.1f}", "reused" if stage["reused"] else "")
@@ -58,6 +59,11 @@ def training(result: "TrainingResult", as_json: bool) -> None:
     if "champion" not in result.model.aliases:
         out.print("         The champion stays another version, and is what commands use; to use this one:")
         out.print(f"         captioning caption --model {result.model.uri} PHOTO")
+    if result.unreachable:
+        out.print(f"The model was trained without {len(result.unreachable):,} photographs that could not be read:")
+        for name, reason in result.unreachable[:SHOWN]:
+            out.print(f"  {name}: {reason}")
+    return len(result.unreachable)
 
 
 def check(result: "CheckResult", as_json: bool) -> bool:
