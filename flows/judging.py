@@ -1,6 +1,5 @@
 """The tasks that judge models: one on a split, two against each other, and what is shown of it."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -58,7 +57,7 @@ def evaluate_captioner(
         store = EmbeddingStore.open(embeddings.path)
         captioner.require_encoders(store.fingerprint)
         images, table = caption_table.read_caption_table(captions.path)
-        own = _own_pictures(captioner, config.pictures, pictures.names) if config.pictures else None
+        own = _own_pictures(captioner, config.pictures, pictures) if config.pictures else None
         archives, training = archives_of(dataset, profile), profile.dataset.train_split
         return evaluate(
             captioner,
@@ -88,9 +87,12 @@ def find_pictures(config: EvaluationConfig) -> Listing:
     return inputs.list_images(config.pictures) if config.pictures else Listing((), {})
 
 
-def _own_pictures(captioner: Captioner, images: Path, names: Sequence[str]) -> "OwnPictures":
+def _own_pictures(captioner: Captioner, images: Path, listing: Listing) -> "OwnPictures":
     from components.evaluation.showcase import OwnPictures
 
+    names = listing.names
+    if listing.ignored:
+        log.info("%s: %s", images, listing.summary())
     if len(names) > OWN_PICTURES:
         log.warning("%s has %d pictures; the gallery shows the first %d", images, len(names), OWN_PICTURES)
     contents: dict[str, bytes] = {}

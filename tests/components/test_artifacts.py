@@ -12,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from components.artifacts import MANIFEST, Artifact, Stage, file_digest, find_artifact, made_by, run_stage, write_atomic
+from components.artifacts import (
+    MANIFEST,
+    Artifact,
+    Incomplete,
+    Stage,
+    file_digest,
+    find_artifact,
+    made_by,
+    run_stage,
+    write_atomic,
+)
 from components.provenance import commit
 
 STAGE = Stage("stage")
@@ -140,6 +150,37 @@ def test_digest_is_of_names_and_contents_wherever_they_lie(tmp_path: Path) -> No
 
     assert digest("x", a="1", b="2") == digest("y", b="2", a="1") == digest("x", "other", a="1", b="2")
     assert len({digest(str(n), **files) for n, files in enumerate([{"a": "1"}, {"b": "1"}, {"a": "2"}])}) == 3
+
+
+def test_an_incomplete_artefact_is_used_once_and_its_files_are_there_for_the_next_attempt(tmp_path: Path) -> None:
+    def half(folder: Path) -> int:
+        (folder / "a").write_text("read")
+        return Incomplete(1)
+
+    def rest(folder: Path) -> int:
+        assert (folder / "a").read_text() == "read"
+        (folder / "b").write_text("healed")
+        return 2
+
+    first = run_stage(tmp_path, STAGE, half, resumable=True)
+    assert (first.rows, first.complete, first.reused) == (1, False, False)
+    assert contents(first.path) == {"a": "read"}
+    again = run_stage(tmp_path, STAGE, half, resumable=True)
+    assert (again.reused, again.digest) == (False, first.digest)  # so that nothing below it is made again
+    whole = run_stage(tmp_path, STAGE, rest, resumable=True)
+    assert (whole.rows, whole.complete) == (2, True)
+    assert whole.digest != first.digest
+    assert run_stage(tmp_path, STAGE, never).reused
+
+
+def test_an_incomplete_artefact_that_cannot_resume_is_made_afresh(tmp_path: Path) -> None:
+    def count(folder: Path) -> int:
+        assert list(folder.iterdir()) == []
+        (folder / "a").write_text("1")
+        return Incomplete(1)
+
+    for _ in range(2):
+        assert not run_stage(tmp_path, STAGE, count).reused
 
 
 class Config(BaseModel):

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from components.artifacts import Incomplete
 from components.config import EncoderConfig
 from components.encoder import extract
 from components.encoder.extract import Engine, Photograph, Shard, embed_shards, load_engine, plan_shards
@@ -27,7 +28,7 @@ from components.encoder.pixels import read_pixels
 from components.encoder.pool import EmbeddingPool, EncoderCard, Found, Place
 from components.encoder.registry import describe_encoder, load_network
 from components.encoder.store import CHANGED, EmbeddingStore, write_store
-from components.errors import BadImageError
+from components.errors import BadImageError, TransientImageError
 from data_contracts.schema import PHOTOGRAPHS
 
 LITE = EncoderConfig(name="efficientnet_lite0", weights="package", batch_size=4, shard_size=3)
@@ -615,6 +616,33 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept_under_the_wrong_digest
     store = store_of(table, pool, tmp_path / "next store")
     pixels = [read_pixels(photograph(number), 8, "notebook") for number in (0, 77, 2, 3)]
     assert np.array_equal(store.vectors(range(4))[:], mean_colours(np.stack(pixels)))
+
+
+def test_a_reason_that_may_pass_is_told_and_not_kept(photograph: Callable[[int], bytes], tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for number in (1, 2):
+        (tmp_path / "photos" / f"{number}.jpg").write_bytes(photograph(number))
+    images = pd.DataFrame({"image_id": [1, 2], "archive": "a", "file_name": ["1.jpg", "2.jpg"]})
+    archives: dict[str, Path] = {"a": tmp_path / "photos"}
+    table = read_photographs(images, archives)
+
+    def short_of_memory(content: bytes) -> np.ndarray | Exception:
+        return TransientImageError("too little memory") if content == photograph(2) else read_toy(content)
+
+    def embedded(read: Callable[[bytes], np.ndarray | Exception]) -> tuple[EmbeddingStore, int]:
+        pool = EmbeddingPool(tmp_path / "pool", TOY)
+        digests = table["digest"].tolist()
+        embed_shards(plan_shards(table, pool.find(digests), 8), archives, toy_engine(read=read), pool)
+        folder = tmp_path / f"store of {read.__name__}"
+        folder.mkdir()
+        rows = write_store(folder, table, pool)
+        return EmbeddingStore.open(folder), rows
+
+    store, rows = embedded(short_of_memory)
+    assert (len(store.index), isinstance(rows, Incomplete)) == (1, True)
+    assert store.quarantine["reason"].tolist() == [str(TransientImageError("too little memory"))]
+    store, rows = embedded(read_toy)
+    assert (len(store.index), len(store.quarantine), isinstance(rows, Incomplete)) == (2, 0, False)
 
 
 def test_a_file_that_is_away_for_some_runs_is_tried_again_at_each(

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from components.encoder import photographs as photographs_module
-from components.encoder.photographs import read_photographs
+from components.encoder.photographs import is_transient, read_photographs
 from components.errors import ConfigurationError
 from data_contracts.schema import PHOTOGRAPHS
 
@@ -118,3 +118,31 @@ def test_no_photographs_give_an_empty_table(tmp_path: Path) -> None:
 def test_an_archive_that_is_no_archive_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"nowhere\.zip"):
         read_photographs(listed((1, "a", "1.jpg")), {"a": tmp_path / "nowhere.zip"})
+
+
+def test_what_was_read_before_is_not_read_again_and_what_may_pass_is(tmp_path: Path) -> None:
+    folder = in_folder(tmp_path, {"a.jpg": b"a"})
+    images = listed((1, "a", "a.jpg"), (2, "a", "b.jpg"), (3, "a", "link.jpg"))
+    (folder / "link.jpg").symlink_to("../annex/c.jpg")
+    first = read_photographs(images, {"a": folder})
+    assert is_transient(first["error"]).tolist() == [False, True, True]
+    (folder / "a.jpg").write_bytes(b"replaced behind our back")
+    (folder / "b.jpg").write_bytes(b"b")
+    (tmp_path / "annex").mkdir()
+    (tmp_path / "photos" / ".." / "annex" / "c.jpg").write_bytes(b"c")
+    second = read_photographs(images, {"a": folder}, first)
+    assert second["digest"].tolist() == [hashlib.sha256(content).hexdigest() for content in (b"a", b"b", b"c")]
+    assert second["error"].tolist() == ["", "", ""]
+
+
+def test_what_is_too_large_does_not_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(photographs_module, "MAX_BYTES", 3)
+    table = read_photographs(listed((1, "a", "a.jpg")), {"a": in_folder(tmp_path, {"a.jpg": bytes(4)})})
+    assert is_transient(table["error"]).tolist() == [False]
+
+
+def test_a_problem_of_the_listing_is_the_reason(tmp_path: Path) -> None:
+    images = listed((1, "a", "locked/")).assign(problem="Permission denied")
+    table = read_photographs(images, {"a": in_folder(tmp_path, {"a.jpg": b"a"})})
+    assert table["error"][0].startswith("Permission denied; ")
+    assert is_transient(table["error"]).all()
