@@ -5,6 +5,7 @@ that MLflow reads, writes and deletes lies in the other one; `relocate` points t
 """
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -101,6 +102,7 @@ def relocate(database: Path, artifacts: Path) -> int:
     if old is None:
         return 0
     _require_separate(database, old.parent)
+    old = Path(os.path.normpath(old))
     with _opened(database) as connection:
         connection.execute("BEGIN IMMEDIATE")  # nobody writes between what is looked at and what is written
         _require_files(connection, old, new)
@@ -151,10 +153,16 @@ def _addresses(connection: sqlite3.Connection, root: Path) -> list[_Address]:
         if not _has_column(connection, table, column):
             continue  # another version of MLflow's schema
         for row, text in connection.execute(f'SELECT rowid, "{column}" FROM "{table}"'):
-            path = local_path(text)
+            path = _normal_path(text)
             if path and path.is_relative_to(root):
                 found.append(_Address(table, column, row, text, path))
     return found
+
+
+def _normal_path(text: str | None) -> Path | None:
+    """The path of an address without `..`, by which addresses are compared: one folder is written in several ways."""
+    path = local_path(text)
+    return path and Path(os.path.normpath(path))
 
 
 def _moved(path: Path, old: Path, new: Path) -> Path:
@@ -181,7 +189,7 @@ def _require_separate(database: Path, origin: Path) -> None:
 
 
 def _require_files(connection: sqlite3.Connection, old: Path, new: Path) -> None:
-    expected = {what: local_path(text) for what, text in connection.execute(_MODELS)}
+    expected = {what: _normal_path(text) for what, text in connection.execute(_MODELS)}
     there = {what: path for what, path in expected.items() if path and path.is_relative_to(old)}
     missing = [f"{what} ({path})" for what, path in there.items() if not _has_own_files(path, _moved(path, old, new))]
     if missing:

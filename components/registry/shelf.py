@@ -129,7 +129,7 @@ def may_delete(place: str, home: Path) -> bool:
         return False
     try:
         get_artifact_repository(place)
-    except (MlflowException, ValueError):  # an address that MLflow cannot use, such as a Windows path
+    except (MlflowException, ValueError):  # an address that MLflow cannot use
         return False
     return True
 

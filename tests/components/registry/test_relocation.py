@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import unquote
 
 import mlflow
 import numpy as np
@@ -206,6 +207,9 @@ def test_every_way_to_write_the_address_of_another_home_is_recognised(
         connection.execute("UPDATE experiments SET artifact_location = ? WHERE name = 'captioning'", (text,))
     with pytest.raises(ConfigurationError, match="is a copy of"):
         copy.use()
+    assert copy.relocate() == 4
+    copy.use()
+    assert str(home.artifacts) not in unquote(everything(copy.database))
 
 
 def link_artifacts(home: Home, copy: Home) -> Path:
