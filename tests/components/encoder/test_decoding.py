@@ -154,6 +154,22 @@ def test_a_grey_heic_picture_is_decoded() -> None:
     assert (picture[:, :, 0] == picture[:, :, 1]).all()
 
 
+def test_a_grey_heic_picture_of_10_bits_is_scaled() -> None:
+    """From black to white, row by row."""
+    picture = np.asarray(decode((FILES / "deep-grey.heic").read_bytes())).astype(int)
+    assert np.abs(picture - np.linspace(0, 255, 64 * 96).reshape(64, 96, 1)).max() <= 1
+
+
+def test_a_heic_header_that_is_wrong_about_the_depth_is_refused() -> None:
+    """pi-heif's conversion to 16 bits wrote beyond the end of such a picture, and the process died of it."""
+    data = bytearray((FILES / "grey.heic").read_bytes())
+    depth = data.index(b"hvcC") + 4 + 17  # bitDepthLumaMinus8, ISO/IEC 14496-15, 8.3.3.1
+    data[depth] |= 4
+    for _ in range(20):
+        with pytest.raises(BadImageError, match="header does not fit"):
+            decode(bytes(data))
+
+
 @pytest.mark.parametrize("cut", [8, 24, 100, 300, 500])
 def test_a_damaged_heic_picture_has_its_reason(cut: int) -> None:
     with pytest.raises(BadImageError):
