@@ -171,23 +171,21 @@ def _unpacked(kind: bytes, text: bytes) -> bytes:
 
 
 def _of_tiff(data: bytes) -> Essentials:
-    """The first picture with the tags that say how it is stored, listed anew behind the file's own bytes."""
+    """The first picture's list of tags without the others. The file keeps its length: one that is cut off still is."""
     order, big = ("<" if data[:1] == b"I" else ">"), data[2:4] in (b"+\0", b"\0+")
     pointer, count, size = ("Q", "Q", 20) if big else ("I", "H", 12)
-    at = 8 if big else 4
-    (start,) = struct.unpack_from(order + pointer, data, at)
+    (start,) = struct.unpack_from(order + pointer, data, 8 if big else 4)
     (number,) = struct.unpack_from(order + count, data, start)
     first = start + struct.calcsize(order + count)
-    entries = [data[place : place + size] for place in range(first, min(first + number * size, len(data)), size)]
+    if first + number * size > len(data):
+        return Essentials(data)  # without the tags that are cut off pixels may mean something else
     tags: dict[int, bytes] = {}
-    for entry in entries:
-        if len(entry) == size:
-            tags.setdefault(struct.unpack_from(order + "H", entry)[0], entry)  # of two the first, as Pillow has it
+    for place in range(first, first + number * size, size):
+        entry = data[place : place + size]
+        tags.setdefault(struct.unpack_from(order + "H", entry)[0], entry)  # of two the first, as Pillow has it
     kept = [entry for tag, entry in tags.items() if tag in _TIFF_KEPT]
     listed = struct.pack(order + count, len(kept)) + b"".join(kept) + struct.pack(order + pointer, 0)
-    padding = bytes(-len(data) % 16)
-    header = data[:at] + struct.pack(order + pointer, len(data) + len(padding))
-    content = header + data[len(header) :] + padding + listed
+    content = data[:start] + listed + data[start + len(listed) :]
     if _ORIENTATION in tags:
         return Essentials(content, _value(tags[_ORIENTATION], order, data, big=big))
     xmp = b""

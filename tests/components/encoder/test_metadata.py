@@ -203,6 +203,22 @@ def test_a_tiff_is_turned_as_xmp_says_where_it_has_no_tag() -> None:
     assert np.array_equal(np.asarray(decode(data)), np.rot90(np.asarray(scene()), -1))
 
 
+def test_a_tiff_whose_tags_are_cut_off_is_no_sound_one() -> None:
+    """It lacks what says how its pixels are stored, which lie before the tags."""
+    data = saved("TIFF", compression="tiff_lzw")
+    for lost in range(5, 60):
+        assert outcome(data[:-lost]) is None
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "GIF", "WEBP", "BMP", "TIFF"])
+@pytest.mark.parametrize("lost", [1, 40, 300])
+def test_a_picture_that_is_cut_off_is_no_sound_one(kind: str, lost: int) -> None:
+    """PNG may lack its end chunk; what is put in the place of metadata must not fill up what is lost."""
+    data = saved(kind, scene().resize((40, 30)))[:-lost]
+    assert (outcome(data) is None) == (pillows(data) is None)
+    assert lost == 1 or outcome(data) is None
+
+
 def riff(data: bytes, size: int) -> bytes:
     return data[:4] + struct.pack("<I", size) + data[8:]
 
