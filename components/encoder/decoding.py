@@ -28,7 +28,7 @@ READ = "JPEG, PNG, GIF, WebP, BMP, TIFF, AVIF and HEIC are read"
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _STARTS = {
-    **{b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"RIFF": "WebP", b"BM": "BMP"},
+    **{b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"BM": "BMP"},
     **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF"),
 }
 _OTHERS = {
@@ -111,8 +111,8 @@ def _decode(data: bytes) -> Image.Image:
 def _what_it_is(data: bytes) -> str:
     """Why no decoder took the file."""
     kind = next((kind for start, kind in _STARTS.items() if data.startswith(start)), "")
-    if kind or _brands(data) & _AVIF_BRANDS:
-        kind = kind or "AVIF"
+    kind = kind or ("WebP" if data[8:12] == b"WEBP" else "AVIF" if _brands(data) & _AVIF_BRANDS else "")
+    if kind:
         return f"the {kind} image is damaged, or of a variety that is not decoded; save it as JPEG or PNG"
     kind = next((kind for start, kind in _OTHERS.items() if data.lstrip().startswith(start)), "")
     kind = kind or ("a video or a camera's raw file" if data[4:8] == b"ftyp" else "")

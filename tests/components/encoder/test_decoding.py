@@ -21,6 +21,12 @@ GREY = np.linspace(0, 255, 48 * 32).reshape(32, 48).round().astype(np.uint8)
 """Every level from black to white."""
 
 
+def avif() -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(GREY).save(file, "AVIF")
+    return file.getvalue()
+
+
 def tiff(values: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(values).save(file, "TIFF")
@@ -230,6 +236,8 @@ def test_an_interruption_is_no_picture_s_reason(raised: type[BaseException], mon
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
         (b"\n<!DOCTYPE html><html>", "web page"),
         (b'{"message": "Not Found"}', "JSON"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", "a video"),
+        (b"RIFF\x24\0\0\0WAVEfmt ", "are read"),
         (b"ftypheic", "HEIC are read"),
         (b"\1\2\3\4\5\6\7", "are read"),
     ],
@@ -241,10 +249,18 @@ def test_a_file_of_another_kind_is_called_by_its_name(start: bytes, kind: str) -
 
 @pytest.mark.parametrize(
     "data",
-    [tagged((GREY / 255).astype(np.float64)), tagged(GREY, t262=32803), tiff(GREY)[:40], png(GREY)[:29] + png(GREY)],
+    [
+        tagged((GREY / 255).astype(np.float64)),
+        tagged(GREY, t262=32803),
+        tiff(GREY)[:40],
+        avif()[:60],
+        png(GREY)[:29] + png(GREY),
+    ],
 )
 def test_a_known_format_that_is_not_decoded_is_not_called_unknown(data: bytes) -> None:
-    with pytest.raises(BadImageError, match=r"the (TIFF|PNG) image is damaged, or of a variety that is not decoded"):
+    with pytest.raises(
+        BadImageError, match=r"the (TIFF|AVIF|PNG) image is damaged, or of a variety that is not decoded"
+    ):
         decode(data)
 
 
