@@ -4,11 +4,12 @@ This module is copied into every registered model.
 """
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from components.encoder.metadata import essentials, orientation_in
+from components.encoder.metadata import count_scans, essentials, orientation_in
 from components.errors import BadImageError, TransientImageError
 
 MAX_BYTES = 100_000_000
@@ -26,6 +27,10 @@ READ = "JPEG, PNG, GIF, WebP, BMP, TIFF, AVIF and HEIC are read"
 
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_STARTS = {
+    **{b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"BM": "BMP"},
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF"),
+}
 _OTHERS = {
     b"%PDF": "a PDF document",
     b"8BPS": "a Photoshop document",
@@ -51,8 +56,13 @@ _TURNS = {
 }
 """What an orientation asks for (EXIF 2.32, tag 0x0112)."""
 
-_DEPTHS = (8, 10, 12, 16)
-"""Bits of grey that cameras and scanners store in 16 or 32."""
+_DEPTHS = {
+    **dict.fromkeys(((16, False), (32, False), (32, True)), (8, 10, 12, 16)),
+    (16, True): (8, 10, 12, 15),
+}
+"""Bits that grey levels are stored in, and whether signed → bits that they have."""
+_ROUNDING = 1e-4
+"""What floating-point numbers are beside 0, 1 and 255 when they mean them."""
 
 
 def decode(data: bytes) -> Image.Image:
@@ -65,8 +75,9 @@ def decode(data: bytes) -> Image.Image:
         raise BadImageError("the file is empty")
     if len(data) > MAX_BYTES:
         raise BadImageError(f"{len(data):,} bytes are more than {MAX_BYTES:,}")
+    brands = _brands(data)
     try:
-        return _decode_heif(data) if _is_heif(data) else _decode(data)
+        return _decode_heif(data) if brands & _HEIF_BRANDS and not brands & _AVIF_BRANDS else _decode(data)
     except BadImageError:
         raise
     except MemoryError as error:
@@ -74,19 +85,21 @@ def decode(data: bytes) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadImageError(f"it claims more than {MAX_PIXELS:,} pixels") from error
     except UnidentifiedImageError as error:
-        kind = next((kind for start, kind in _OTHERS.items() if data.lstrip().startswith(start)), "")
-        raise BadImageError(f"not an image of a known format{kind and f' but {kind}'}; {READ}") from error
+        raise BadImageError(_what_it_is(data)) from error
     except Exception as error:
         raise BadImageError(f"the image cannot be decoded: {str(error) or type(error).__name__}") from error
 
 
 def _decode(data: bytes) -> Image.Image:
-    content, orientation, scans = essentials(data)
+    content, orientation = essentials(data)
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         width, height = image.size
         _require_size(width, height)
-        if width * height * scans > MAX_SCANNED:
-            raise BadImageError(f"{scans:,} scans are too many for {width} × {height} pixels")
+        # What looks like the start of a scan is counted quickly, and is seldom too often there.
+        if image.format == "JPEG" and width * height * content.count(b"\xff\xda") > MAX_SCANNED:
+            scans = count_scans(content)
+            if width * height * scans > MAX_SCANNED:
+                raise BadImageError(f"{scans:,} scans are too many for {width} × {height} pixels")
         deep = data[24:25] == b"\x10" if image.format == "PNG" else _bits(image) == 16
         if image.format == "AVIF":  # Pillow tells the turn that is stored with the pixels as EXIF
             orientation = orientation_in(image.info.get("exif", b""))
@@ -95,18 +108,26 @@ def _decode(data: bytes) -> Image.Image:
     return rgb.transpose(_TURNS[orientation]) if orientation in _TURNS else rgb
 
 
+def _what_it_is(data: bytes) -> str:
+    """Why no decoder took the file."""
+    kind = next((kind for start, kind in _STARTS.items() if data.startswith(start)), "")
+    kind = kind or ("WebP" if data[8:12] == b"WEBP" else "AVIF" if _brands(data) & _AVIF_BRANDS else "")
+    if kind:
+        return f"the {kind} image is damaged, or of a variety that is not decoded; save it as JPEG or PNG"
+    kind = next((kind for start, kind in _OTHERS.items() if data.lstrip().startswith(start)), "")
+    kind = kind or ("a video or a camera's raw file" if data[4:8] == b"ftyp" else "")
+    return f"not an image of a known format{kind and f' but {kind}'}; {READ}"
+
+
 def _require_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise BadImageError(f"{width} × {height} pixels are more than {MAX_PIXELS:,}")
 
 
-def _is_heif(data: bytes) -> bool:
-    """Whether the bytes are those of a HEIF file (HEIC is one) that is not AVIF, by the brands it says it is of."""
-    if data[4:8] != b"ftyp":
-        return False
-    end = min(int.from_bytes(data[:4]), 512)
-    brands = {data[8:12], *(data[place : place + 4] for place in range(16, end, 4))}
-    return bool(brands & _HEIF_BRANDS) and not brands & _AVIF_BRANDS
+def _brands(data: bytes) -> set[bytes]:
+    """What a file of the ISO family says it is."""
+    end = min(int.from_bytes(data[:4]), 512) if data[4:8] == b"ftyp" else 0
+    return {data[place : place + 4] for place in (8, *range(16, end, 4))} if end else set()
 
 
 def _decode_heif(data: bytes) -> Image.Image:
@@ -114,12 +135,19 @@ def _decode_heif(data: bytes) -> Image.Image:
         import pi_heif
     except ImportError as error:
         raise TransientImageError("HEIC needs the package pi-heif: pip install pi-heif") from error
-    picture = pi_heif.open_heif(essentials(data).content)  # libheif turns it as the file says
+    # libheif turns it as the file says. Its bytes are taken as they lie: pi-heif's own conversions of them write beyond
+    # their end where a header is wrong about their depth.
+    picture = pi_heif.open_heif(essentials(data).content, hdr_to_16bit=False, remove_stride=False)
     _require_size(*picture.size)
-    pixels = np.asarray(picture)
-    if pixels.dtype != np.uint8:
-        pixels = (pixels >> max(int(picture.info["bit_depth"]) - 8, 0)).astype(np.uint8)
-    return _to_rgb(Image.fromarray(pixels.squeeze()), deep=False)
+    rows = np.frombuffer(picture.data, np.uint8).reshape(picture.size[1], -1)
+    mode, _, depth = picture.mode.partition(";")  # such as RGBA, or I;10 of 10 bits in 16
+    length = picture.size[0] * len(mode) * (2 if depth else 1)
+    if rows.shape[1] < length:
+        raise BadImageError("its header does not fit its pixels")
+    pixels = np.ascontiguousarray(rows[:, :length])
+    if depth:
+        pixels = np.minimum(pixels.view("<u2") >> (int(depth) - 8), 255).astype(np.uint8)
+    return _to_rgb(Image.frombytes("L" if mode == "I" else mode, picture.size, pixels.tobytes()), deep=False)
 
 
 def _bits(image: Image.Image) -> int:
@@ -130,12 +158,18 @@ def _bits(image: Image.Image) -> int:
 
 def _to_rgb(image: Image.Image, *, deep: bool) -> Image.Image:
     """`deep`: its channels were stored in 16 bits."""
+    tags = getattr(image, "tag_v2", {})
+    signed = tags.get(339) in (2, (2,))
     if image.mode == "F" or image.mode.startswith("I"):
-        image = Image.fromarray(_grey(np.asarray(image)))
-    elif deep:  # Pillow has kept the upper 8 bits of each number
+        bits = _bits(image) or 16
+        grey = _grey(np.asarray(image), _DEPTHS.get((bits, signed), (bits,)))
+        image = Image.fromarray(255 - grey if tags.get(262) == 0 else grey)  # then 0 is white
+    elif deep or signed:  # of 16 bits Pillow has kept the upper 8, of signed ones the sign as brightness
         brightest = int(np.asarray(image)[..., :3].max())
-        if 0 < brightest < 64:
-            raise _ambiguous("colours", 0, brightest * 256)
+        if deep and brightest < 64:
+            raise _ambiguous("colours", 0, brightest * 256 + 255)
+        if signed and brightest > 127:
+            raise _ambiguous("grey levels", -128, 127)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -143,25 +177,26 @@ def _to_rgb(image: Image.Image, *, deep: bool) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _grey(values: np.ndarray) -> np.ndarray:
+def _grey(values: np.ndarray, depths: Sequence[int]) -> np.ndarray:
     """Grey levels as uint8, scaled by what they are and not by what they are stored in.
 
-    Numbers up to 1 that are not whole are shares of white. Others have the fewest bits that hold the brightest, as long
-    as it is in the upper half of what those bits can say: less can be a dark picture just as well.
+    Floating-point numbers are shares of white, or levels up to 255. Whole ones have the fewest of the `depths`, bits,
+    that hold the brightest, as long as it is in the upper half of what those bits can say: less can be a dark picture
+    just as well. Of a single depth there is no doubt.
     """
     low, high = float(values.min()), float(values.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise BadImageError("it has numbers that are not finite")
-    if low < 0:
+    if low < -_ROUNDING * abs(high):
         raise _ambiguous("grey levels", low, high)
     if high == 0:
         return np.zeros(values.shape, np.uint8)
     if values.dtype.kind == "f":
-        scale = 255.0 if 0.1 <= high <= 1 else 1.0 if 127.5 < high <= 255 else 0.0
+        scale = 255.0 if 0.1 <= high <= 1 + _ROUNDING else 1.0 if 127.5 < high <= 255 + _ROUNDING else 0.0
     else:
-        bits = next((bits for bits in _DEPTHS if high < 2**bits), 0)
+        bits = next((bits for bits in depths if high < 2**bits), 0)
         top = 2**bits - 1
-        scale = 255 / top if bits and (high > top / 2 or high > 2**14) else 0.0
+        scale = 255 / top if bits and (high > top / 2 or high > 2**14 or len(depths) == 1) else 0.0
     if not scale:
         raise _ambiguous("grey levels", low, high)
     scaled: np.ndarray = np.clip(np.multiply(values, scale, dtype=np.float32) + np.float32(0.5), 0, 255)

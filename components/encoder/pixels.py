@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from components.encoder.decoding import decode
+from components.errors import TransientImageError
 
 Preprocessing = Literal["notebook", "antialias"]
 """How the centre square is resized; see `read_pixels`."""
@@ -29,15 +30,18 @@ def read_pixels(data: bytes, size: int, preprocessing: Preprocessing) -> np.ndar
     raises.
     """
     image = decode(data)
-    width, height = image.size
-    side = min(width, height)
-    # The odd pixel goes from the left or the top.
-    left, top = (width - side + 1) // 2, (height - side + 1) // 2
-    box = (left, top, left + side, top + side)
-    square = image.crop(box)
-    if preprocessing == "antialias":
-        return np.asarray(square.resize((size, size), Image.Resampling.BILINEAR))
-    return _interpolate(np.asarray(square), size)
+    try:
+        width, height = image.size
+        side = min(width, height)
+        # The odd pixel goes from the left or the top.
+        left, top = (width - side + 1) // 2, (height - side + 1) // 2
+        box = (left, top, left + side, top + side)
+        square = image.crop(box)
+        if preprocessing == "antialias":
+            return np.asarray(square.resize((size, size), Image.Resampling.BILINEAR))
+        return _interpolate(np.asarray(square), size)
+    except MemoryError as error:
+        raise TransientImageError("this machine has too little memory to resize it") from error
 
 
 def _interpolate(square: np.ndarray, size: int) -> np.ndarray:

@@ -105,7 +105,10 @@ class CaptionerModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         """An input's embedding, or the bytes of its image, or what is wrong with it."""
         embedding, image, path = (given.get(name) for name in COLUMNS)
         if isinstance(embedding, list | tuple | np.ndarray):
-            vector = np.asarray(embedding, np.float32)
+            try:
+                vector = np.asarray(embedding, np.float32)
+            except (TypeError, ValueError, OverflowError):
+                vector = np.empty(0, np.float32)
             if vector.shape == (self.captioner.dimension,) and np.isfinite(vector).all():
                 return vector
             return f"an embedding is {self.captioner.dimension} finite numbers"
@@ -116,7 +119,14 @@ class CaptionerModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
                 return base64.b64decode("".join(image.split()), validate=True)
             except ValueError:
                 return "neither the bytes of an image nor base64 of them"
-        return _read_file(path) if isinstance(path, str) else "no image, no embedding and no path"
+        if isinstance(path, str):
+            return _read_file(path)
+        for name, value in given.items():
+            if not (pd.api.types.is_scalar(value) and pd.isna(value)):
+                return (
+                    f"{name} is of type {type(value).__name__}: an image is base64 text, an embedding a list of numbers"
+                )
+        return "no image, no embedding and no path"
 
 
 def choose(params: dict[str, Any]) -> tuple[Search, int]:

@@ -21,6 +21,12 @@ GREY = np.linspace(0, 255, 48 * 32).reshape(32, 48).round().astype(np.uint8)
 """Every level from black to white."""
 
 
+def avif() -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(GREY).save(file, "AVIF")
+    return file.getvalue()
+
+
 def tiff(values: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(values).save(file, "TIFF")
@@ -37,6 +43,25 @@ def png(values: np.ndarray) -> bytes:
         struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in [*chunks, (b"IEND", b"")]
     )
     return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+def tagged(values: np.ndarray, **tags: int) -> bytes:
+    """A TIFF of one channel, little-endian, as NumPy has it; `tags` as `t258=16`."""
+    height, width = values.shape
+    usual = {256: width, 257: height, 258: values.itemsize * 8, 262: 1, 273: 8, 277: 1, 278: height}
+    usual |= {279: values.nbytes, 339: {"u": 1, "i": 2, "f": 3}[values.dtype.kind]}
+    listed = sorted((usual | {int(tag[1:]): value for tag, value in tags.items()}).items())
+    entries = b"".join(
+        struct.pack("<HHII", tag, 4 if tag in (256, 257, 273, 278, 279) else 3, 1, v) for tag, v in listed
+    )
+    directory = struct.pack("<H", len(listed)) + entries + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + values.nbytes) + values.tobytes() + directory
+
+
+def packed(values: np.ndarray) -> np.ndarray:
+    """12 bits each, two in three bytes."""
+    a, b = values[:, ::2].astype(int), values[:, 1::2].astype(int)
+    return np.stack([a >> 4, (a & 15) << 4 | b >> 8, b & 255], axis=2).reshape(len(values), -1).astype(np.uint8)
 
 
 def share(bits: int, kind: type) -> np.ndarray:
@@ -61,6 +86,12 @@ def share(bits: int, kind: type) -> np.ndarray:
         pytest.param(png(share(12, np.uint16)), 1, id="12 bits in a PNG of 16"),
         pytest.param(png(share(16, np.uint16)), 1, id="a PNG of 16 bits"),
         pytest.param(png(np.stack([share(16, np.uint16)] * 3, axis=2)), 1, id="a PNG of 16 bits a colour"),
+        pytest.param(tiff((GREY / 255 * 1.000001).astype(np.float32)), 0, id="float, a little over 1"),
+        pytest.param(tagged((1 - GREY / 255).astype(np.float32), t262=0), 1, id="float, 0 is white"),
+        pytest.param(tagged(share(16, np.uint16)), 1, id="16 bits, by hand"),
+        pytest.param(tagged(65535 - share(16, np.uint16), t262=0), 1, id="16 bits, 0 is white"),
+        pytest.param(tagged(share(15, np.int16)), 1, id="16 bits with a sign"),
+        pytest.param(tagged(packed(share(12, np.uint16)), t256=48, t258=12), 1, id="12 bits as they are"),
         pytest.param(tiff(GREY), 0, id="8 bits"),
     ],
 )
@@ -85,11 +116,18 @@ def test_levels_are_scaled_by_what_they_are(data: bytes, tolerance: int) -> None
         pytest.param(tiff(GREY.astype(np.int32) - 100), id="negative"),
         pytest.param(tiff(share(24, np.int32)), id="24 bits in 32"),
         pytest.param(png(np.stack([share(12, np.uint16)] * 3, axis=2)), id="12 bits in a PNG of 16 a colour"),
+        pytest.param(png(np.stack([share(8, np.uint16)] * 3, axis=2)), id="8 bits in a PNG of 16 a colour"),
+        pytest.param(tagged((GREY.astype(int) - 128).astype(np.int8)), id="8 bits with a sign"),
     ],
 )
 def test_what_can_be_read_in_several_ways_has_its_reason(data: bytes) -> None:
     with pytest.raises(BadImageError, match=r"more than one way; save it with 8 bits|not finite"):
         decode(data)
+
+
+def test_a_dark_picture_stays_dark_where_its_depth_is_told() -> None:
+    data = tagged(packed(share(12, np.uint16) // 16), t256=48, t258=12)
+    assert np.asarray(decode(data)).max() == 16
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int32, np.float32])
@@ -120,6 +158,22 @@ def test_a_grey_heic_picture_is_decoded() -> None:
     picture = np.asarray(decode((FILES / "grey.heic").read_bytes()))
     assert picture.shape == (64, 96, 3)
     assert (picture[:, :, 0] == picture[:, :, 1]).all()
+
+
+def test_a_grey_heic_picture_of_10_bits_is_scaled() -> None:
+    """From black to white, row by row."""
+    picture = np.asarray(decode((FILES / "deep-grey.heic").read_bytes())).astype(int)
+    assert np.abs(picture - np.linspace(0, 255, 64 * 96).reshape(64, 96, 1)).max() <= 1
+
+
+def test_a_heic_header_that_is_wrong_about_the_depth_is_refused() -> None:
+    """pi-heif's conversion to 16 bits wrote beyond the end of such a picture, and the process died of it."""
+    data = bytearray((FILES / "grey.heic").read_bytes())
+    depth = data.index(b"hvcC") + 4 + 17  # bitDepthLumaMinus8, ISO/IEC 14496-15, 8.3.3.1
+    data[depth] |= 4
+    for _ in range(20):
+        with pytest.raises(BadImageError, match="header does not fit"):
+            decode(bytes(data))
 
 
 @pytest.mark.parametrize("cut", [8, 24, 100, 300, 500])
@@ -182,6 +236,8 @@ def test_an_interruption_is_no_picture_s_reason(raised: type[BaseException], mon
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
         (b"\n<!DOCTYPE html><html>", "web page"),
         (b'{"message": "Not Found"}', "JSON"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", "a video"),
+        (b"RIFF\x24\0\0\0WAVEfmt ", "are read"),
         (b"ftypheic", "HEIC are read"),
         (b"\1\2\3\4\5\6\7", "are read"),
     ],
@@ -189,6 +245,23 @@ def test_an_interruption_is_no_picture_s_reason(raised: type[BaseException], mon
 def test_a_file_of_another_kind_is_called_by_its_name(start: bytes, kind: str) -> None:
     with pytest.raises(BadImageError, match=f"not an image of a known format.*{kind}"):
         decode(start)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        tagged((GREY / 255).astype(np.float64)),
+        tagged(GREY, t262=32803),
+        tagged(GREY, t258=7),
+        avif()[:60],
+        png(GREY)[:29] + png(GREY),
+    ],
+)
+def test_a_known_format_that_is_not_decoded_is_not_called_unknown(data: bytes) -> None:
+    with pytest.raises(
+        BadImageError, match=r"the (TIFF|AVIF|PNG) image is damaged, or of a variety that is not decoded"
+    ):
+        decode(data)
 
 
 @pytest.mark.skipif(not CASES.exists(), reason=f"no {CASES}")

@@ -1,5 +1,6 @@
 """What stands beside the pixels changes nothing but the orientation: every kind of it, in every format."""
 
+import contextlib
 import io
 import struct
 import zlib
@@ -13,11 +14,14 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from components.encoder.decoding import decode
-from components.encoder.metadata import essentials, orientation_in
+from components.encoder.metadata import count_scans, essentials, orientation_in
+from components.errors import BadImageError
 from tests.pictures import HOLDERS, SIZES, TRAILERS, chunk, exif, in_png, in_webp, saved, scene, segment, turned, xmp
 
+Changes = list[tuple[int, int]]
 TAGS = (0x0100, 0x010E, 0x010F, 0x0112, 0x011A, 0x0128, 0x0132, 0x0213, 0x8298, 0x8769, 0x8825, 0x9286, 0x927C, 0xA005)
 
+FILES = Path(__file__).with_name("files")
 CASES = Path(__file__).parents[3].parent / "shared" / "cases"
 
 
@@ -165,13 +169,116 @@ def test_no_segment_of_an_application_refuses_a_jpeg(extra: bytes) -> None:
     assert np.array_equal(np.asarray(decode(plain[:2] + extra + plain[2:])), np.asarray(decode(plain)))
 
 
+def test_a_thumbnail_is_not_taken_for_the_picture() -> None:
+    """The length of its segment is wrong, so that a reader stumbles over it."""
+    content = b"Exif\0\0" + exif([turned(6)]) + saved("JPEG")
+    plain = saved("JPEG", scene().resize((96, 64)))
+    broken = segment(0xE1, content)[:2] + (len(content) - 300).to_bytes(2) + content
+    with pytest.raises(BadImageError):
+        decode(plain[:2] + broken + plain[2:])
+
+
+@pytest.mark.parametrize("content", [b"", b"\0", b"\0\1\0\2\0", b"\0\1\0\2\0\3"])
+def test_a_damaged_transparency_is_left_out(content: bytes) -> None:
+    assert np.array_equal(np.asarray(decode(in_png(chunk(b"tRNS", content, 7)))), np.asarray(scene()))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(xmp(6))),
+        chunk(b"tEXt", b"XML:com.adobe.xmp\0" + xmp(6)),
+        chunk(b"tEXt", b"exif\0" + exif([turned(6)])),
+    ],
+)
+def test_a_png_is_turned_by_any_text_that_pillow_knows(text: bytes) -> None:
+    data = in_png(text)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    assert upright.size == scene().size[::-1]
+    assert np.array_equal(np.asarray(decode(data)), np.asarray(upright))
+
+
+def test_a_tiff_is_turned_as_xmp_says_where_it_has_no_tag() -> None:
+    data = saved("TIFF", tiffinfo={700: xmp(6)})
+    assert np.array_equal(np.asarray(decode(data)), np.rot90(np.asarray(scene()), -1))
+
+
+def test_a_tiff_whose_tags_are_cut_off_is_no_sound_one() -> None:
+    """It lacks what says how its pixels are stored, which lie before the tags."""
+    data = saved("TIFF", compression="tiff_lzw")
+    for lost in range(5, 60):
+        assert outcome(data[:-lost]) is None
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "GIF", "WEBP", "BMP", "TIFF"])
+@pytest.mark.parametrize("lost", [1, 40, 300])
+def test_a_picture_that_is_cut_off_is_no_sound_one(kind: str, lost: int) -> None:
+    """PNG may lack its end chunk; what is put in the place of metadata must not fill up what is lost."""
+    data = saved(kind, scene().resize((40, 30)))[:-lost]
+    assert (outcome(data) is None) == (pillows(data) is None)
+    assert lost == 1 or outcome(data) is None
+
+
+def riff(data: bytes, size: int) -> bytes:
+    return data[:4] + struct.pack("<I", size) + data[8:]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(in_webp((b"EXIF", exif([]))).removesuffix(bytes(5)), id="EXIF is cut off"),
+        pytest.param(in_webp() + b"EXIF\xff\0\0\0abc", id="EXIF is longer than the file"),
+        pytest.param(in_webp((b"EXIF", b"abc"))[:-1], id="no padding"),
+        pytest.param(in_webp((b"JUNK", b"abc")), id="an unknown chunk"),
+        *[pytest.param(riff(in_webp(), size), id=f"{size} bytes, it says") for size in (0, 50, 2**32 - 1)],
+        pytest.param(in_webp()[:20] + b"\x2c" + in_webp()[21:], id="flags of what is not there"),
+        pytest.param(saved("WEBP", lossless=True) + in_webp((b"EXIF", exif([turned(6)])))[-34:], id="behind its end"),
+    ],
+)
+def test_damaged_metadata_of_a_webp_change_nothing(data: bytes) -> None:
+    assert np.array_equal(np.asarray(decode(data)), np.asarray(scene()))
+
+
+@pytest.mark.parametrize("kind", [b"Exif", b"mime", b"\xff\xfe\0\1", b"uri "])
+def test_no_item_beside_the_picture_ends_the_process(kind: bytes) -> None:
+    """The HEIC decoder's binding crashes on a name that is no text."""
+    data = (FILES / "turned.heic").read_bytes()
+    assert data.count(b"Exif") > 0
+    place = data.index(b"Exif")
+    named = data[:place] + kind + data[place + 4 :]
+    assert np.array_equal(np.asarray(decode(named[:-3])), np.asarray(decode(data)))
+
+
 def test_scans_are_those_of_the_picture() -> None:
-    assert essentials(saved("JPEG")).scans == 1
+    assert count_scans(saved("JPEG")) == 1
     progressive = saved("JPEG", progressive=True)
-    assert essentials(progressive).scans == progressive.count(b"\xff\xda") > 4
+    assert count_scans(progressive) == progressive.count(b"\xff\xda") > 4
     plain = saved("JPEG")
     thumbnail = segment(0xE1, b"Exif\0\0" + exif([]) + saved("JPEG"))
-    assert essentials(plain[:2] + thumbnail + plain[2:] + progressive).scans == 1
+    assert count_scans(plain[:2] + thumbnail + plain[2:] + progressive) == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 2}], ids=str)
+@given(changes=st.lists(st.tuples(st.integers(0, 10_000), st.sampled_from([0, 1, 7, *range(0xC0, 0x100)])), min_size=1))
+def test_damaged_pixels_of_a_jpeg_are_judged_by_the_decoder(options: dict[str, object], changes: Changes) -> None:
+    """What is left out of a sound file must not make a damaged one look whole."""
+    data = bytearray(saved("JPEG", scene().resize((64, 48)), **options))
+    first = data.index(b"\xff\xda")
+    for place, value in changes:
+        data[first + place % (len(data) - first)] = value
+    assert outcome(bytes(data)) == pillows(bytes(data))
+
+
+def outcome(data: bytes) -> bytes | None:
+    with contextlib.suppress(BadImageError):
+        return decode(data).tobytes()
+    return None
+
+
+def pillows(data: bytes) -> bytes | None:
+    with contextlib.suppress(OSError, SyntaxError), Image.open(io.BytesIO(data)) as image:
+        return image.convert("RGB").tobytes()
+    return None
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])

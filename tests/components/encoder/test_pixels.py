@@ -17,7 +17,7 @@ from PIL import EpsImagePlugin, Image
 from components.encoder import decoding
 from components.encoder.decoding import MAX_PIXELS
 from components.encoder.pixels import PREPROCESSING, Preprocessing, read_pixels
-from components.errors import BadImageError
+from components.errors import BadImageError, TransientImageError
 
 MODES = get_args(Preprocessing)
 PHOTOS = Path(__file__).parents[3].parent / "shared" / "data" / "coco-photos" / "photos.zip"
@@ -292,6 +292,16 @@ def test_no_program_is_started_for_a_picture(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(BadImageError):
         read_pixels(encoded(noise(9, 8), "EPS"), 8, "notebook")
     assert not (tmp_path / "started").exists()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_too_little_memory_for_the_square_may_pass(mode: Preprocessing, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "crop", fail)
+    with pytest.raises(TransientImageError, match="memory"):
+        read_pixels(JPEG, 8, mode)
 
 
 def pixels_or_bad_image(data: bytes) -> None:

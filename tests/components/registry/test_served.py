@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -88,6 +89,27 @@ def test_whatever_a_cell_holds_the_other_images_are_captioned(
 ) -> None:
     rows = served.predict(table(photograph(1), unreadable, photograph(2)))
     assert list(rows["error"] != "") == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        *[({"embedding": value}, "5 finite numbers") for value in ([1.0], list("abcde"), [[1], [2, 3]], [10**400] * 5)],
+        ({"embedding": "abc"}, "embedding is of type str"),
+        ({"image": {"b64": "abc"}}, "image is of type dict: an image is base64 text"),
+        ({"image": ["abc"]}, "image is of type list"),
+        ({"image": 5}, "image is of type int"),
+        ({"image": np.zeros(3)}, "image is of type ndarray"),
+        ({}, "no image, no embedding and no path"),
+    ],
+)
+def test_a_row_of_the_wrong_type_says_so_and_leaves_its_neighbours(
+    served: Any, photograph: Photograph, wrong: dict[str, object], reason: str
+) -> None:
+    good = {"image": photograph(1)}
+    rows = served.predict(pd.DataFrame([good, wrong, good]))
+    assert list(rows["error"] != "") == [False, True, False]
+    assert reason in rows.loc[1, "error"]
 
 
 def test_a_column_of_text_is_captioned(served: Any, package: Path, photograph: Photograph) -> None:
