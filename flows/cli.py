@@ -150,7 +150,7 @@ def score(
     from components.scoring.inputs import list_images
 
     prepare_folder(out.absolute())  # a wrong path is told before anything is started
-    if not (listing := list_images(images)).inputs:
+    if not (listing := list_images(images, marked=False)).inputs:
         found = listing.summary() or "it is empty"
         raise ConfigurationError(f"{images} holds no picture; {found}")
     given = Path(images)  # spelt in one way: another would be other rows

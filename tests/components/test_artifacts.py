@@ -12,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from components.artifacts import MANIFEST, Artifact, Incomplete, Stage, file_digest, find_artifact, made_by, run_stage, write_atomic
+from components.artifacts import (
+    MANIFEST,
+    Artifact,
+    Incomplete,
+    Stage,
+    file_digest,
+    find_artifact,
+    made_by,
+    run_stage,
+    write_atomic,
+)
 from components.provenance import commit
 
 STAGE = Stage("stage")
