@@ -56,7 +56,7 @@ def _embed(photographs: Artifact, archives: dict[str, Path], config: EncoderConf
             _embed_on_ray(shards, archives, config, pool, runtime)
         else:
             for group in in_batches(shards, SHARDS_A_TASK):
-                embed_shards(group, archives, config, pool)
+                pool.transient |= embed_shards(group, archives, config, pool)
         return write_store(folder, table, pool)
 
     return make(Stage("embeddings", {"encoder": card.fingerprint}, [photographs]), work)
@@ -89,9 +89,12 @@ def embed_for_model(
 
 
 @task(tags=["gpu"])
-def embed_shards(shards: Sequence[Shard], archives: dict[str, Path], config: EncoderConfig, pool: EmbeddingPool) -> int:
-    """Some shards' embeddings, into the pool."""
-    return extract.embed_shards(shards, archives, extract.load_engine(config), pool)
+def embed_shards(
+    shards: Sequence[Shard], archives: dict[str, Path], config: EncoderConfig, pool: EmbeddingPool
+) -> dict[str, str]:
+    """Some shards' embeddings, into the pool. Returns what has none for now, by digest with its reason."""
+    extract.embed_shards(shards, archives, extract.load_engine(config), pool)
+    return pool.transient
 
 
 def _embed_on_ray(
@@ -119,7 +122,8 @@ def _embed_on_ray(
         # Ray gives out the GPUs, not the tag's limit.
         embed = embed_shards.with_options(tags=[])
         with remote_options(num_cpus=1, num_gpus=runtime.gpus):
-            embed.map(groups, unmapped(archives), unmapped(config), unmapped(pool)).result()
+            for failed in embed.map(groups, unmapped(archives), unmapped(config), unmapped(pool)).result():
+                pool.transient |= failed
 
     if groups:
         embed_on_ray()

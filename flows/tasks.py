@@ -12,7 +12,7 @@ import prefect
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
-from components.artifacts import Artifact, Incomplete, Stage, folder_bytes, made_by, run_stage, take_turn
+from components.artifacts import Artifact, Incomplete, Stage, folder_bytes, made_by, run_stage, take_turn, write_atomic
 from components.dataset import caption_table, sources
 from components.dataset.captions import write_caption_table
 from components.dataset.scenes import draw_dataset
@@ -143,7 +143,8 @@ def list_photographs(dataset: Artifact, captions: Artifact, profile: Profile) ->
         images, _ = caption_table.read_caption_table(captions.path)
         earlier = pd.read_parquet(path) if path.exists() else None
         table = read_photographs(images[images["file_name"] != ""], archives_of(dataset, profile), earlier)
-        table.to_parquet(path, index=False)
+        with write_atomic(path) as temporary:  # a kill must leave nothing that the next attempt cannot read
+            table.to_parquet(temporary, index=False)
         return Incomplete(len(table)) if is_transient(table["error"]).any() else len(table)
 
     return make(Stage("photographs", None, [dataset, captions]), work, resumable=True)

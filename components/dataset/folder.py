@@ -1,6 +1,7 @@
 """Every file below a folder, links followed, and what cannot be reached with the reason."""
 
 import os
+from collections.abc import Iterator
 from heapq import heappop, heappush
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
@@ -35,28 +36,33 @@ def walk(root: Path) -> list[Entry]:
     while folders or links:
         name = folders.pop() if folders else heappop(links)
         try:
-            status = os.stat(root / name)
-            identity = status.st_dev, status.st_ino
-            if identity in seen:
-                continue
-            if status.st_ino:  # 0 where the file system has no such numbers: there, too long a path ends a circle
-                seen.add(identity)
-            with os.scandir(root / name) as inside:
-                for each in inside:
-                    whole = f"{name}/{each.name}" if name else each.name
-                    entry = _look_at(each, whole)
-                    if entry:
-                        found.append(entry)
-                    elif entry is None and each.is_symlink():
-                        heappush(links, whole)
-                    elif entry is None:
-                        folders.append(whole)
+            for each in _list_once(root / name, seen):
+                whole = f"{name}/{each.name}" if name else each.name
+                entry = _look_at(each, whole)
+                if entry:
+                    found.append(entry)
+                elif entry is None and each.is_symlink():
+                    heappush(links, whole)
+                elif entry is None:
+                    folders.append(whole)
         except OSError as error:
             if not name:
                 raise
             if not isinstance(error, FileNotFoundError):
                 found.append(Entry(f"{name}/", -1, -1, _reason(error, root / name)))
     return sorted(found)
+
+
+def _list_once(path: Path, seen: set[tuple[int, int]]) -> Iterator[os.DirEntry[str]]:
+    """What is in a folder; nothing when it was listed before."""
+    status = path.stat()
+    identity = status.st_dev, status.st_ino
+    if identity in seen:
+        return
+    if status.st_ino:  # 0 where the file system has no such numbers: there, too long a path ends a circle
+        seen.add(identity)
+    with os.scandir(path) as entries:
+        yield from entries
 
 
 def _look_at(each: os.DirEntry[str], name: str) -> Entry | Literal[False] | None:
@@ -75,6 +81,6 @@ def _look_at(each: os.DirEntry[str], name: str) -> Entry | Literal[False] | None
 
 def _reason(error: OSError, path: Path) -> str:
     try:
-        return f"{error.strerror} (a link to {os.readlink(path)})"
+        return f"{error.strerror} (a link to {path.readlink()})"
     except OSError:
         return str(error.strerror)

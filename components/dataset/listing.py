@@ -98,7 +98,7 @@ def _is_unclear(entry: Entry) -> bool:
 
 
 def _may_be_input(entry: Entry) -> bool:
-    """Whether a file that was looked into, if its name is unclear, is a picture, or cannot be reached and may be one."""
+    """Whether it is a picture, or cannot be reached and may be one. If its name is unclear, it was looked into."""
     suffix, is_folder = _suffix(entry), entry.name.endswith("/")
     return is_folder or suffix in PICTURES or (suffix not in OTHERS and entry.problem != NOT_REGULAR)
 

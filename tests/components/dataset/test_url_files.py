@@ -55,7 +55,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.answer(404, b"")
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815
 
     def answer(self, status: int, body: bytes, **headers: str) -> None:
         self.send_response(status)
@@ -153,7 +153,7 @@ def test_a_server_that_is_down_is_left_alone_and_asked_again_later(
 def test_nothing_that_answers_is_not_an_empty_store() -> None:
     with closing(create_server(("127.0.0.1", 0))) as server:
         port = server.getsockname()[1]
-    with pytest.raises(CaptioningError, match="cannot list.*Connect"):
+    with pytest.raises(CaptioningError, match=r"cannot list.*Connect"):
         list_images(f"http://127.0.0.1:{port}/in")
 
 
