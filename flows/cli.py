@@ -74,7 +74,7 @@ def prepare(debug: DebugOption = False) -> None:
 
 @app.command()
 def train(profile: ProfileOption, changes: SetOption = None, as_json: JsonOption = False) -> None:
-    """Run the training flow, from photographs to a registered model."""
+    """Run the training flow, from photographs to a registered model. Exit code 4: some could not be read for now."""
     chosen = _read_profile(profile, changes)
     with prefect():
         from flows.console import log_profile
@@ -82,7 +82,8 @@ def train(profile: ProfileOption, changes: SetOption = None, as_json: JsonOption
 
         log_profile(chosen)
         result = train_captioner(chosen)
-    show.training(result, as_json)
+    if show.training(result, as_json):
+        raise typer.Exit(QUARANTINED)
 
 
 @app.command()
@@ -95,7 +96,7 @@ def check(
     changes: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge a data set by its contracts; train nothing. Exit code 3: one is broken."""
+    """Judge a data set by its contracts; train nothing. Exit code 3: one is broken, 4: some files were not read."""
     chosen, tables = _read_profile(profile, changes), read_tables(only)
     with prefect():
         from flows.check import check_data
@@ -103,6 +104,8 @@ def check(
         result = check_data(chosen, tables)
     if not show.check(result, as_json):
         raise typer.Exit(BROKEN)
+    if result.unread:
+        raise typer.Exit(QUARANTINED)
 
 
 @app.command()
@@ -124,7 +127,8 @@ def evaluate(
 
         log_profile(chosen)
         result = evaluate_captioner(model, chosen, split, against)
-    show.evaluation(result, as_json)
+    if show.evaluation(result, as_json):
+        raise typer.Exit(QUARANTINED)
 
 
 @app.command()

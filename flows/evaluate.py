@@ -33,6 +33,8 @@ class EvaluationResult:
     differences: tuple[Difference, ...]
     """From the model it was judged against, if any; positive where it is better."""
     warnings: tuple[RuleResult, ...]
+    unread: tuple[tuple[str, str], ...]
+    """Name and reason of each photograph of the data set that could not be read, and that the next run reads again."""
 
 
 @flow(name="evaluate-captioner")
@@ -86,4 +88,5 @@ def evaluate_captioner(model: str, profile: Profile, split: str, against: str | 
         against=other,
         differences=tuple(differences),
         warnings=contracts.conclude((captions_ok, images_ok, *judged_ok), run),
+        unread=contracts.unread(photographs),
     )

@@ -28,8 +28,8 @@ SHOWN = 5
 """Rows that break a rule."""
 
 
-def training(result: "TrainingResult", as_json: bool) -> None:
-    """The stages, the scores, a few captions, the gallery and the model."""
+def training(result: "TrainingResult", as_json: bool) -> int:
+    """The stages, the scores, a few captions, the gallery and the model. Returns the photographs not read for now."""
     stages = [{"name": s.stage, "seconds": round(s.seconds, 2), "reused": s.reused} for s in result.stages]
     if as_json:
         print_json(
@@ -41,8 +41,9 @@ def training(result: "TrainingResult", as_json: bool) -> None:
             report=str(result.gallery),
             stages=stages,
             warnings=[rule.rule for rule in result.warnings],
+            unread=_pairs(result.unread),
         )
-        return
+        return len(result.unread)
     table = Table("stage", "seconds", "", box=None, header_style="bold")
     for stage in stages:
         table.add_row(stage["name"], f"{stage['seconds']:.1f}", "reused" if stage["reused"] else "")
@@ -58,6 +59,8 @@ def training(result: "TrainingResult", as_json: bool) -> None:
     if "champion" not in result.model.aliases:
         out.print("         The champion stays another version, and is what commands use; to use this one:")
         out.print(f"         captioning caption --model {result.model.uri} PHOTO")
+    _unread(out, result.unread)
+    return len(result.unread)
 
 
 def check(result: "CheckResult", as_json: bool) -> bool:
@@ -66,7 +69,8 @@ def check(result: "CheckResult", as_json: bool) -> bool:
     rules = [rule for report in result.reports for rule in report.rules]
     if as_json:
         names = ("table", "rule", "severity", "passed", "observed", "expected", "offenders")
-        print_json(passed=passed, rules=[{name: getattr(rule, name) for name in names} for rule in rules])
+        told = [{name: getattr(rule, name) for name in names} for rule in rules]
+        print_json(passed=passed, rules=told, unread=_pairs(result.unread))
         return passed
     out = console()
     for report in result.reports:
@@ -79,12 +83,13 @@ def check(result: "CheckResult", as_json: bool) -> bool:
                 out.print(f"    {offender}")
             if rule.count > SHOWN:
                 out.print(f"    … and {rule.count - SHOWN:,} more: the page has the first {len(rule.offenders)}")
+    _unread(out, result.unread)
     out.print(f"page  {result.page}")
     return passed
 
 
-def evaluation(result: "EvaluationResult", as_json: bool) -> None:
-    """The scores and the gallery."""
+def evaluation(result: "EvaluationResult", as_json: bool) -> int:
+    """The scores and the gallery. Returns the photographs not read for now."""
     summary = result.summary
     if as_json:
         print_json(
@@ -98,8 +103,9 @@ def evaluation(result: "EvaluationResult", as_json: bool) -> None:
             against=result.against and result.against.uri,
             differences=[asdict(found) | {"verdict": found.verdict} for found in result.differences],
             report=str(result.gallery),
+            unread=_pairs(result.unread),
         )
-        return
+        return len(result.unread)
     out = console()
     out.print(f"{result.model.uri} on {summary.split}, {summary.images:,} images")
     _warnings(out, result.warnings)
@@ -107,6 +113,8 @@ def evaluation(result: "EvaluationResult", as_json: bool) -> None:
     if result.against:
         _differences(out, result.against.uri, result.differences)
     out.print(f"gallery  {result.gallery}")
+    _unread(out, result.unread)
+    return len(result.unread)
 
 
 def promotion(result: "PromotionResult", as_json: bool) -> bool:
@@ -220,6 +228,22 @@ def _differences(out: Console, against: str, differences: Sequence["Difference"]
     for found in differences:
         line = f"  {found.metric:8} {found.first:.3f} - {found.second:.3f} = {found.first - found.second:+.3f}"
         out.print(f"{line}  {found.low:+.3f} to {found.high:+.3f}  p {found.p:.4f}  {found.verdict}")
+
+
+def _pairs(unread: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"file_name": name, "error": error} for name, error in unread]
+
+
+def _unread(out: Console, unread: Sequence[tuple[str, str]]) -> None:
+    """What the run did without. It is no verdict on these files."""
+    if not unread:
+        return
+    many = f"{len(unread):,} photographs" if len(unread) > 1 else "1 photograph"
+    out.print(f"{many} could not be read, and this run is without them. Run again once that is fixed:")
+    for name, error in unread[:SHOWN]:
+        out.print(f"  {name}: {error}")
+    if len(unread) > SHOWN:
+        out.print(f"  … and {len(unread) - SHOWN:,} more: see quarantine.csv of the run in MLflow")
 
 
 def _warnings(out: Console, rules: Sequence["RuleResult"]) -> None:

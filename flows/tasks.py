@@ -14,7 +14,9 @@ from prefect.tasks import exponential_backoff
 
 from components.artifacts import Artifact, Incomplete, Stage, folder_bytes, made_by, run_stage, take_turn, write_atomic
 from components.dataset import caption_table, sources
+from components.dataset.archive import Location, open_archive
 from components.dataset.captions import write_caption_table
+from components.dataset.listing import list_pictures
 from components.dataset.scenes import draw_dataset
 from components.decoder.history import best_of, read_history
 from components.encoder.photographs import PHOTOGRAPHS_FILE, is_transient, read_photographs
@@ -41,6 +43,8 @@ log = logging.getLogger(__name__)
 task = partial(prefect.task, cache_policy=NO_CACHE)  # stages find finished work themselves, by content
 
 VOCABULARY_FILE = "vocabulary.json"
+SHOWN = 5
+"""Files that cannot be reached and are named in the log."""
 
 
 def make(stage: Stage, work: Callable[[Path], int], *, resumable: bool = False) -> Artifact:
@@ -88,7 +92,24 @@ def fetch_dataset(profile: Profile) -> Artifact:
         return len(config.sources)
 
     inputs = [f"{address}={fingerprint}" for address, fingerprint in fingerprints.items()]
-    return make(Stage("dataset", config.scenes, inputs=inputs), work)
+    dataset = make(Stage("dataset", config.scenes, inputs=inputs), work)
+    if not config.scenes:
+        for images in dict.fromkeys(archives_of(dataset, profile).values()):
+            tell_listing(images)
+    return dataset
+
+
+def tell_listing(images: Location) -> None:
+    """Logs what is ignored at a place of pictures, and what cannot be reached."""
+    with open_archive(images) as archive:
+        listing = list_pictures(archive)
+    if ignored := listing.summary():
+        log.info("%s: %s", redacted(str(images)), ignored)
+    problems = [entry for entry in listing.inputs if entry.problem]
+    for entry in problems[:SHOWN]:
+        log.warning("%s: %s cannot be reached: %s", redacted(str(images)), entry.name, entry.problem)
+    if len(problems) > SHOWN:
+        log.warning("%s: %d more cannot be reached", redacted(str(images)), len(problems) - SHOWN)
 
 
 def _sources(dataset: Artifact, profile: Profile) -> dict[str, sources.Source]:

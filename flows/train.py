@@ -28,6 +28,8 @@ class TrainingResult:
     gallery: Path
     stages: tuple[Artifact, ...]
     warnings: tuple[RuleResult, ...]
+    unread: tuple[tuple[str, str], ...]
+    """Name and reason of each photograph that the model was trained without, and that the next run reads again."""
 
 
 @flow(name="train-captioner")
@@ -72,4 +74,5 @@ def train_captioner(profile: Profile) -> TrainingResult:
         gallery=evaluation.path / GALLERY_FILE,
         stages=stages,
         warnings=contracts.conclude(judged, run),
+        unread=contracts.unread(photographs, embeddings),
     )

@@ -31,9 +31,6 @@ def read_source(source: Source) -> tuple[pd.DataFrame, pd.DataFrame]:
     text = decode(_read_inside(source, where), where) if inside else read_text(source.captions)
     with open_archive(source.images) as archive:
         entries = archive.entries()
-    for entry in entries:
-        if entry.name.endswith("/"):
-            log.warning("%s: the folder %s cannot be listed: %s", source.images, entry.name, entry.problem)
     members = whole_names(entry.name for entry in without_junk(entries))
     if source.format == "coco":
         images, captions = read_coco(text, where)
