@@ -15,7 +15,10 @@ Address = Annotated[str, PlainSerializer(redacted, return_type=str, when_used="j
 """A path or a URL; in JSON, which servers and reports keep, without its secrets."""
 Format = Literal["coco", "karpathy", "csv", "jsonl", "flickr"]
 
-_FORMAT_OF: dict[str, Format] = {".json": "coco", ".csv": "csv", ".jsonl": "jsonl", ".token": "flickr"}
+_FORMAT_OF: dict[str, Format] = {
+    **{".json": "coco", ".jsonl": "jsonl", ".token": "flickr"},
+    **dict.fromkeys((".csv", ".tsv", ".tab"), "csv"),
+}
 
 
 class Section(BaseModel):
@@ -42,11 +45,13 @@ class SourceConfig(Section):
     annotations: str = ""
     """The captions file inside `captions`."""
     format: Format = "coco"
-    """Of the captions file; by default its suffix says: .json COCO's, .csv, .jsonl, .token Flickr's."""
+    """Of the captions file; by default its suffix says: .json COCO's, .csv, .tsv, .jsonl, .token Flickr's."""
     image_column: str = "image"
     """The column (CSV) or key (JSON Lines) with the photograph's name."""
     caption_column: str = "caption"
-    """The column or key with the caption; in JSON Lines also a list of captions."""
+    """The column or key with the caption, or with a list of captions."""
+    delimiter: Annotated[str, Field(max_length=1)] = ""
+    """Of a CSV file: what stands between its fields; by default a comma, semicolon, tab or pipe is found."""
 
     @model_validator(mode="after")
     def _columns_differ(self) -> "SourceConfig":

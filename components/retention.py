@@ -48,10 +48,13 @@ def home_leftovers(home: Path, before: datetime) -> Iterator[Leftover]:
         ("log", "logs", "nothing was logged since"),
     )
     for kind, folder, why in finders:
+        if not (home / folder).resolve().is_relative_to(home.resolve()):
+            log.warning("%s stays: it is a link out of %s", home / folder, home)
+            continue
         for path in sorted((home / folder).glob("*")):
             used = _used(kind, path)
             if used and used < before and not (kind != "log" and _is_locked(home, path.name)):
-                yield Leftover(kind, path.name, str(path), _bytes(path), used, why)
+                yield Leftover(kind, path.name, str(path), bytes_below(path), used, why)
 
 
 def free_in_home(leftover: Leftover) -> int:
@@ -71,8 +74,8 @@ def _remove(leftover: Leftover, path: Path) -> int:
     used = _used(leftover.kind, path)
     if used is None or used > leftover.used:
         return 0
-    freed = _bytes(path)
-    if path.is_dir():
+    freed = bytes_below(path)
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
@@ -83,6 +86,8 @@ def _used(kind: Kind, path: Path) -> datetime | None:
     """When it was last used; none when it is not there any more."""
     manifest = path / MANIFEST
     try:
+        if path.is_symlink():
+            return datetime.fromtimestamp(path.lstat().st_mtime, UTC)
         if kind == "stage" and manifest.exists():
             return datetime.fromtimestamp(manifest.stat().st_mtime, UTC)
         times = [path.stat().st_mtime, *(found.stat().st_mtime for found in path.rglob("*"))]
@@ -91,9 +96,10 @@ def _used(kind: Kind, path: Path) -> datetime | None:
     return datetime.fromtimestamp(max(times), UTC)
 
 
-def _bytes(path: Path) -> int:
+def bytes_below(path: Path) -> int:
+    """What freeing a file or a folder would free. Links are not followed; other names of a file keep its content."""
     found = 0
-    for file in [path, *path.rglob("*")]:
+    for file in [path, *([] if path.is_symlink() else path.rglob("*"))]:
         with suppress(FileNotFoundError):
             status = file.lstat()
             # A shard of the pool's is linked into stages: without the stage it is still there.

@@ -24,7 +24,7 @@ def check(
     """Judges tables of `schema.CAPTIONS` and `schema.IMAGES`."""
     yield check_columns("captions", {"captions": (captions, CAPTIONS), "images": (images, IMAGES)})
     yield validate(caption_facts(captions, images), caption_suite(limits), ids=("caption_id", "image_id", "caption"))
-    yield validate(image_facts(images, captions), image_suite(limits), ids=("image_id", "split", "file_name"))
+    yield validate(image_facts(images, captions), image_suite(limits), ids=("image_id", "split", "name", "nearest"))
     needed = (train_split, validation_split)
     yield validate(split_facts(images, captions, needed), split_suite(limits), ids=("split",))
 
@@ -55,7 +55,7 @@ def image_facts(images: pd.DataFrame, captions: pd.DataFrame) -> pd.DataFrame:
     where = ["image_id", "split"]
     splits = pd.concat([images[where], captions[where]]).drop_duplicates()["image_id"].value_counts()
     counts = images["image_id"].map(captions["image_id"].value_counts()).fillna(0)
-    return images[[*where, "file_name"]].assign(
+    return images[[*where, "name", "nearest"]].assign(
         splits=images["image_id"].map(splits),
         repeated=images.duplicated(where, keep=False),
         captions=counts,

@@ -17,6 +17,8 @@ IMAGES: Final[Columns] = {
     "split": "str",
     "archive": "str",  # the source in the profile whose zip file or folder holds the photograph
     "file_name": "str",  # the member's whole name in that archive; empty when the archive lacks it
+    "name": "str",  # as the captions file has it
+    "nearest": "str",  # the archive's name most like a missing photograph's, for the first of them
 }
 """One row a photograph listed in a captions file."""
 

@@ -1,5 +1,6 @@
 """The `captioning` command. Results on standard output, logs and progress on standard error."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -27,6 +28,8 @@ BROKEN = 3
 """Exit code of a command that found a contract broken."""
 QUARANTINED = 4
 """Exit code of a command that did its work but could not read some of its inputs."""
+BEGIN_A_HOME = ("train", "check", "import-model", "up", "worker")
+"""Commands that make the home when it is not there; the others need what these leave."""
 
 
 app = typer.Typer(
@@ -57,18 +60,22 @@ DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks and 
 
 
 @app.callback()
-def prepare(debug: DebugOption = False) -> None:
+def prepare(context: typer.Context, debug: DebugOption = False) -> None:
     """Options before a command are for every command."""
     from flows.console import configure_logging
     from flows.settings import prepare_environment, settings
 
+    home, logs = settings().home, settings().logs
     try:
-        settings().logs.mkdir(parents=True, exist_ok=True)
+        if home.exists():
+            os.scandir(home).close()
+        if context.invoked_subcommand in BEGIN_A_HOME and "--help" not in sys.argv:
+            logs.mkdir(parents=True, exist_ok=True)
         prepare_environment(debug)
-        configure_logging(debug, settings().logs / "libraries.log")
+        configure_logging(debug, logs / "libraries.log" if logs.is_dir() else Path(os.devnull))
     except OSError as error:
         raise ConfigurationError(
-            f"cannot write to {settings().home}: {error.strerror}. Set CAPTIONING_HOME to a folder of yours"
+            f"cannot write to {home}: {error.strerror}. Set CAPTIONING_HOME to a folder of yours"
         ) from error
 
 
@@ -76,7 +83,7 @@ def prepare(debug: DebugOption = False) -> None:
 def train(profile: ProfileOption, changes: SetOption = None, as_json: JsonOption = False) -> None:
     """Run the training flow, from photographs to a registered model. Exit code 4: some could not be read for now."""
     chosen = _read_profile(profile, changes)
-    with prefect():
+    with prefect(new_home=True):
         from flows.console import log_profile
         from flows.train import train_captioner
 
@@ -98,7 +105,7 @@ def check(
 ) -> None:
     """Judge a data set by its contracts; train nothing. Exit code 3: one is broken, 4: some files were not read."""
     chosen, tables = _read_profile(profile, changes), read_tables(only)
-    with prefect():
+    with prefect(new_home=True):
         from flows.check import check_data
 
         result = check_data(chosen, tables)
@@ -199,7 +206,7 @@ def caption(
 
     search = choose_search(beam, temperature, top_k, top_p, seed)
     require_some(photos)
-    use_mlflow()
+    use_mlflow(create=False)
     found = caption_photos(photos, models.load_captioner(model), search, top)
     if show.captions(found, as_json):
         raise typer.Exit(QUARANTINED)
@@ -228,6 +235,9 @@ def promote(
 @app.command()
 def rollback(name: NameOption = "captioner", as_json: JsonOption = False) -> None:
     """Make the champion before this one champion again, without asking the rule."""
+    from flows.settings import require_home
+
+    require_home()  # before Prefect is imported, which makes its folder
     from flows.promote import roll_back
 
     show.rollback(*roll_back(name), as_json)

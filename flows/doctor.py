@@ -90,6 +90,10 @@ def _packages(_settings: Settings) -> Iterator[Finding]:
 
 
 def _home(settings: Settings) -> Iterator[Finding]:
+    if not settings.home.exists():
+        told = f"{settings.home} is not there"
+        yield Finding("home", "notice", told, "captioning train makes it; CAPTIONING_HOME names another")
+        return
     free = shutil.disk_usage(settings.home).free / 1e9
     told = f"{settings.home}, {free:,.0f} GB free"
     if not os.access(settings.home, os.W_OK):
@@ -103,10 +107,9 @@ def _home(settings: Settings) -> Iterator[Finding]:
 def _place(settings: Settings) -> Iterator[Finding]:
     if settings.tracking_uri:
         return
-    old = relocation.moved_from(settings.home / "mlflow.db", settings.model_files)
+    old = relocation.moved_from(settings.database, settings.model_files)
     if old:
-        told = f"the models' addresses point to {old}, from where this folder was moved"
-        yield Finding("place", "broken", told, "captioning relocate")
+        yield Finding("place", "broken", relocation.describe_move(old, settings.model_files), "captioning relocate")
 
 
 def _prefect(settings: Settings) -> Iterator[Finding]:
@@ -151,11 +154,23 @@ def _last_of(deployment: dict[str, Any], address: str) -> Iterator[Finding]:
 
 
 def _mlflow(settings: Settings) -> Iterator[Finding]:
-    tracking.connect(settings.mlflow, settings.model_files)
-    yield Finding("mlflow", "good", settings.mlflow)
+    if _is_usable(settings):
+        tracking.connect(settings.mlflow, settings.model_files, create=False)
+        yield Finding("mlflow", "good", settings.mlflow)
+    elif not settings.database.exists():
+        yield Finding("mlflow", "notice", "nothing was trained in this home yet", "captioning train --profile demo")
+
+
+def _is_usable(settings: Settings) -> bool:
+    """Whether there is an MLflow to look at; that of a home which came from elsewhere has its files elsewhere."""
+    if settings.tracking_uri:
+        return True
+    return settings.database.exists() and not relocation.moved_from(settings.database, settings.model_files)
 
 
 def _champion(settings: Settings) -> Iterator[Finding]:
+    if not _is_usable(settings):
+        return
     try:
         champion = models.describe(MODEL)
     except CaptioningError as error:
@@ -164,12 +179,13 @@ def _champion(settings: Settings) -> Iterator[Finding]:
     if health.has_files(champion):
         yield Finding("champion", "good", champion.uri)
     else:
-        moved = relocation.moved_from(settings.home / "mlflow.db", settings.model_files)
-        remedy = "captioning relocate" if moved else "put them back from a backup, or captioning rollback"
+        remedy = "put them back from a backup, or captioning rollback"
         yield Finding("champion", "broken", f"{champion.uri}: its files are not where MLflow says", remedy)
 
 
-def _runs(_settings: Settings) -> Iterator[Finding]:
+def _runs(settings: Settings) -> Iterator[Finding]:
+    if not _is_usable(settings):
+        return
     for run in health.last_runs():
         told = f"{run.name}: {run.status.lower()}, {_ago(run.started)}"
         if run.status in REMEDIES:

@@ -38,6 +38,8 @@ class Services:
 
 def find_services(home: Path) -> Services | None:
     """What `captioning up` has running for this home, if it has."""
+    if not (home / LOCK).exists():  # to try the lock would make it, and the home
+        return None
     try:
         with FileLock(home / LOCK, timeout=0):
             return None
@@ -107,15 +109,19 @@ def read_tables(only: str) -> list[str]:
 
 
 @contextmanager
-def prefect() -> Iterator[None]:
-    """Has a Prefect server while a flow runs; the libraries are imported while it starts."""
+def prefect(*, new_home: bool = False) -> Iterator[None]:
+    """Has a Prefect server while a flow runs; the libraries are imported while it starts.
+
+    Raises `CaptioningError` when the home came from elsewhere, or, unless `new_home`, nothing was trained in it.
+    """
     import httpx
 
     from components.artifacts import take_turn
     from flows.advice import advise
     from flows.server import LOG, limit_gpu, prefect_server, wait_for_server
-    from flows.settings import settings
+    from flows.settings import require_home, settings
 
+    require_home(new=new_home)
     running = find_services(settings().home)
     shared = settings().prefect_api_url or (f"{running.prefect}/api" if running else "")
     starting = ExitStack()

@@ -45,10 +45,11 @@ def worker(
 ) -> None:
     """Apply the deployments to the Prefect server at PREFECT_API_URL, and run what is scheduled, until ended."""
     from flows import worker as work
-    from flows.settings import settings
+    from flows.settings import require_home, settings
 
     if not settings().prefect_api_url:
         raise ConfigurationError("a worker needs a Prefect server: set PREFECT_API_URL, or use `captioning up`")
+    require_home(new=True)
     work.deploy(settings())
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # by which Prefect ends a worker, even where a shell ignores it
     os.dup2(sys.stderr.fileno(), 2)  # its log lines go where ours go
@@ -75,7 +76,7 @@ def export_model(
     from components.registry import transfer
     from flows.settings import use_mlflow
 
-    use_mlflow()
+    use_mlflow(create=False)
     show.exported(transfer.export_model(model, out), as_json)
 
 
@@ -95,13 +96,15 @@ def import_model(
 
 @app.command()
 def relocate(as_json: JsonOption = False) -> None:
-    """After the home folder was moved: let MLflow's addresses follow it. Keeps a copy of the database."""
+    """After the home folder was copied or moved: have MLflow use the files in it. Keeps a copy of the database."""
     from components.registry import relocation
     from flows.settings import settings
 
     if settings().tracking_uri:
-        raise ConfigurationError("CAPTIONING_TRACKING_URI names a server: where its files are is its own affair")
-    show.relocated(relocation.relocate(settings().home / "mlflow.db", settings().model_files), as_json)
+        raise ConfigurationError(
+            f"CAPTIONING_TRACKING_URI names a server or database: unset it to relocate {settings().database}"
+        )
+    show.relocated(relocation.relocate(settings().database, settings().model_files), as_json)
 
 
 @app.command()
@@ -114,6 +117,6 @@ def clean(
     from components.registry import retention
     from flows.settings import settings, use_mlflow
 
-    use_mlflow()
+    use_mlflow(create=False)
     plan = retention.plan_cleaning(settings().home, timedelta(days=days))
     show.cleaning(plan, retention.clean(plan) if yes else None, as_json)

@@ -9,6 +9,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from components.errors import ConfigurationError
+
 PREFIX = "CAPTIONING_"
 OPEN_FILES = 65536
 """That a process may have at once, where the machine lets it."""
@@ -48,7 +50,12 @@ class Settings(BaseSettings):
     @property
     def mlflow(self) -> str:
         """The tracking URI in use."""
-        return self.tracking_uri or f"sqlite:///{self.home.absolute()}/mlflow.db"
+        return self.tracking_uri or f"sqlite:///{self.database}"
+
+    @property
+    def database(self) -> Path:
+        """MLflow's own database, in use unless `tracking_uri` names another or a server."""
+        return self.home.absolute() / "mlflow.db"
 
     @property
     def model_files(self) -> Path:
@@ -73,16 +80,37 @@ class Settings(BaseSettings):
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """The settings of this process."""
+    """The settings of this process. Raises `ConfigurationError` for a home that no database can be in."""
     found = Settings()
+    if "?" in str(found.home):
+        raise ConfigurationError(
+            f"CAPTIONING_HOME={found.home}: databases cannot be opened in a folder with a question mark in its path"
+        )
     return found.model_copy(update={"home": found.home.expanduser().absolute()})
 
 
-def use_mlflow() -> None:
-    """Has this process speak to the MLflow of the settings. Raises `CaptioningError` when it cannot be used."""
+def use_mlflow(*, create: bool = True) -> None:
+    """Has this process speak to the MLflow of the settings. Without `create` it must be there, and nothing is written.
+
+    Raises `CaptioningError` when it cannot be used.
+    """
     from components.registry import tracking
 
-    tracking.connect(settings().mlflow, settings().model_files)
+    tracking.connect(settings().mlflow, settings().model_files, create=create)
+
+
+def require_home(*, new: bool = False) -> None:
+    """Raises `CaptioningError` when the home's database still points to another home, or, unless `new`, is not there.
+
+    Quickly: a run looks before it starts its servers.
+    """
+    from components.registry.relocation import require_database, require_own_files
+
+    if settings().tracking_uri:
+        return
+    require_own_files(settings().database, settings().model_files)
+    if not new:
+        require_database(settings().database)
 
 
 def profile_overrides() -> dict[str, str]:

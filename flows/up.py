@@ -16,6 +16,7 @@ import httpx
 from filelock import FileLock, Timeout
 
 from components.errors import CaptioningError
+from components.registry.relocation import require_own_files
 from flows import worker
 from flows.companion import companion, end_group
 from flows.invocation import LOCK, RUNNING, Services, end_at_sigterm
@@ -97,6 +98,7 @@ def services(settings: Settings) -> Iterator[tuple[Services, Line]]:
     )
     signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the shell that started us had it do
     end_at_sigterm()
+    require_own_files(settings.database, settings.model_files)
     with _alone(settings.home):
         for port, server in ((settings.prefect_port, "PREFECT"), (settings.mlflow_port, "MLFLOW")):
             _require_free(port, f"CAPTIONING_{server}_PORT")
@@ -106,7 +108,7 @@ def services(settings: Settings) -> Iterator[tuple[Services, Line]]:
             line.start("prefect-server", server_command(settings.prefect_port), os.environ | PREFECT)
             from components.registry.tracking import make_database  # imported while Prefect's server starts
 
-            make_database(settings.home / "mlflow.db")
+            make_database(settings.database, settings.model_files)
             line.start("mlflow-server", _mlflow_server(settings), os.environ | MLFLOW)
             line.wait("prefect-server", lambda: httpx.get(f"{found.prefect}/api/health", timeout=5).is_success)
             worker.deploy(settings)
@@ -136,7 +138,7 @@ def _alone(home: Path) -> Iterator[None]:
 
 def _mlflow_server(settings: Settings) -> list[str]:
     """Of an MLflow server over the database and files in `home`: the same that commands without a server use."""
-    command = ["mlflow", "server", "--backend-store-uri", f"sqlite:///{settings.home}/mlflow.db"]
+    command = ["mlflow", "server", "--backend-store-uri", f"sqlite:///{settings.database}"]
     command += ["--no-serve-artifacts", "--default-artifact-root", settings.model_files.as_uri()]
     command += ["--allowed-hosts", "127.0.0.1:*,localhost:*"]  # else those of private networks, too
     return [*command, "--host", "127.0.0.1", "--port", str(settings.mlflow_port), "--workers", "1"]

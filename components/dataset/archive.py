@@ -8,7 +8,7 @@ import struct
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from stat import S_ISREG
 from typing import IO, Self
@@ -34,6 +34,8 @@ ROW_SCHEMES = ("file", "memory", "http", "https", "s3", "s3a", "gs", "gcs", "az"
 """Of addresses that a list's rows name: plain stores. Some of fsspec's others start programs."""
 
 
+UTF_8 = 0x800
+"""Flag of a zip's member: its name is in UTF-8 (APPNOTE 6.3.10, 4.4.4, bit 11)."""
 UNKNOWN = (-1, -1)
 """Bytes and change mark of a file that is not there, or that tells neither."""
 
@@ -75,18 +77,19 @@ class ZipArchive(ImageArchive):
             if isinstance(path, Path):
                 require_file(path)
             self._zip = zipfile.ZipFile(path)
+            # Of twins the last.
+            self._members = {_name_of(i): i for i in self._zip.infolist() if not i.filename.endswith(("/", "\\"))}
         except DAMAGED as error:
             raise ConfigurationError(
                 f"cannot open the archive {path}: {error}. Put a whole one in its place; delete it if it was downloaded"
             ) from error
 
     def entries(self) -> list[Entry]:  # noqa: D102 - see ImageArchive
-        members = {i.filename: i for i in self._zip.infolist() if not i.filename.endswith("/")}  # of twins the last
-        return sorted(Entry(name, member.file_size, member.CRC) for name, member in members.items())
+        return sorted(Entry(name, member.file_size, member.CRC) for name, member in self._members.items())
 
     def mark(self, name: str) -> tuple[int, int]:  # noqa: D102
         try:
-            entry = self._zip.getinfo(name)
+            entry = self._members[name]
         except KeyError:
             return UNKNOWN
         return entry.file_size, entry.CRC
@@ -99,7 +102,7 @@ class ZipArchive(ImageArchive):
 
     def _read(self, name: str, limit: int | None, size: int | None) -> bytes:
         try:
-            entry = self._zip.getinfo(name)
+            entry = self._members[name]
             _require_size(entry.file_size, limit)
             if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 # `zipfile` unpacks the others without a limit, whatever size the entry says.
@@ -219,6 +222,16 @@ def _failures() -> tuple[type[Exception], ...]:
     return (*client_errors(), *DAMAGED)
 
 
+def _name_of(member: zipfile.ZipInfo) -> str:
+    """A member's name; zip files made on macOS hold UTF-8 and do not say so, and Python reads code page 437."""
+    if member.flag_bits & UTF_8 or member.filename.isascii():
+        return member.filename
+    try:
+        return member.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return member.filename
+
+
 def _as_text(name: str) -> str:
     """The name, with what is not UTF-8 escaped: no table could hold it."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
@@ -249,15 +262,6 @@ def _open_row(url: str) -> UrlArchive:
 def _require_size(size: int, limit: int | None) -> None:
     if limit is not None and size > limit:
         raise BadImageError(f"{size:,} bytes are more than {limit:,}")
-
-
-def whole_names(names: Iterable[str]) -> dict[str, str]:
-    """Whole names by every way others may call them: the name, or its last part where that is unique."""
-    names = list(names)
-    bases: dict[str, list[str]] = {}
-    for name in names:
-        bases.setdefault(name.rpartition("/")[2], []).append(name)
-    return {base: found[0] for base, found in bases.items() if len(found) == 1} | {name: name for name in names}
 
 
 def is_url(location: Location) -> bool:

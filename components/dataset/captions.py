@@ -10,6 +10,7 @@ import pandas as pd
 from components.config import DatasetConfig
 from components.dataset.caption_table import CAPTIONS_FILE, IMAGES_FILE
 from components.dataset.formats import read_source
+from components.dataset.names import match_names
 from components.dataset.sources import Source
 from components.dataset.splits import read_splits
 from components.errors import ConfigurationError
@@ -24,7 +25,7 @@ def write_caption_table(
 ) -> int:
     """Writes `images.parquet` and `captions.parquet` (see `data_contracts.schema`). Returns the number of captions.
 
-    Raises `CaptioningError` for a captions or split file that cannot be read.
+    Raises `ConfigurationError` for a captions or split file that cannot be read.
     """
     splits = _read_splits(split_file, config) if split_file else None
     tables = [_read_source(name, source, config, splits) for name, source in sources.items()]
@@ -53,7 +54,8 @@ def _read_source(
     images, captions = read_source(source)
     images["archive"] = name
     if splits is not None:
-        images["split"] = images["name"].map(splits)
+        found = match_names(images["name"].tolist(), list(splits), "the split file")
+        images["split"] = images["name"].map(lambda image: splits.get(found[image]))
     elif config.holdout is not None:
         held_out = _chances(images["image_id"], f"{config.seed}/holdout") < config.holdout
         images["split"] = held_out.map({True: config.validation_split, False: config.train_split})

@@ -1,61 +1,84 @@
 """Captions files of every format, joined with the photographs they name."""
 
-import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from components.dataset.archive import open_archive, whole_names
+from components.dataset.archive import open_archive
 from components.dataset.coco import read_coco
 from components.dataset.listing import without_junk
-from components.dataset.rows import MAX_BYTES, decode, read_csv, read_flickr, read_jsonl, read_karpathy, read_text
+from components.dataset.names import Names, match_names
+from components.dataset.rows import (
+    MAX_BYTES,
+    decode,
+    read_csv,
+    read_flickr,
+    read_jsonl,
+    read_karpathy,
+    read_text,
+    stable_id,
+)
 from components.dataset.sources import Source
-from components.errors import BadImageError, CaptioningError, ConfigurationError
+from components.errors import BadImageError, ConfigurationError
 
 log = logging.getLogger(__name__)
+
+NEAREST = 20
+"""Missing photographs that the most alike name is looked for."""
 
 
 def read_source(source: Source) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The source's images and its captions (caption_id, image_id, caption), in the file's order.
 
     Images have image_id, `name` as in the captions file, `file_name`, the photograph's whole name in the archive or
-    empty when the archive does not have it, and `split` if the format knows it. Ids that the format does not have are
-    made from the names. Raises `CaptioningError` naming the file and the first faulty rows.
+    empty when the archive does not have it, `nearest`, the name that is most like a missing one, and `split` if the
+    format knows it. Ids that the format does not have are made from the names. Raises `ConfigurationError` naming the
+    file and the first faulty rows, or two photographs that one name may mean.
     """
     inside = source.captions.is_dir() or source.captions.suffix.lower() == ".zip"
     place = source.captions / source.annotations if inside else source.captions
     where = f"{source.annotations} in {source.captions}" if inside else str(place)
     text = decode(_read_inside(source, where), where) if inside else read_text(source.captions)
-    with open_archive(source.images) as archive:
-        entries = archive.entries()
-    members = whole_names(entry.name for entry in without_junk(entries))
+    there = _list_photographs(source)
     if source.format == "coco":
         images, captions = read_coco(text, where)
-        images["file_name"] = _members_of(images["name"], members)
+        members = match_names(images["name"].tolist(), there, where)
     else:
         rows = _read_rows(text, where, source)
         _require_content(rows, where, source)
         if place.parent.is_relative_to(source.images):
-            rows["name"] = _below(place.parent.relative_to(source.images), rows["name"], members)
+            rows["name"] = _below(place.parent.relative_to(source.images), rows["name"], there)
+        members = match_names(rows["name"].tolist(), there, where)
+        rows["name"] = rows["name"].map(_one_name_each(members))
         images, captions = _with_ids(rows, where)
-        images["file_name"] = _members_of(images["name"], members)
-        if source.format == "karpathy":  # its folders are those of COCO's archives; its names are unique without them
-            bare = _members_of(images["name"].str.rpartition("/")[2], members)
-            images["file_name"] = images["file_name"].where(images["file_name"] != "", bare)
-        _require_one_name(images, where)
+    images["file_name"] = images["name"].map(members).astype("str")
     lost = images.loc[images["file_name"] == "", "name"]
+    nearest = dict.fromkeys(lost, "")
     if len(lost):
+        names = Names(there)
+        nearest |= {name: names.nearest(name) for name in lost.iloc[:NEAREST]}
+        first = [f"{name} (the nearest is {nearest[name]})" if nearest[name] else name for name in lost[:3]]
         message = "%s: %d of %d photographs are not in %s, first %s"
-        log.warning(message, where, len(lost), len(images), source.images, ", ".join(lost[:3]))
+        log.warning(message, where, len(lost), len(images), source.images, ", ".join(first))
+    images["nearest"] = images["name"].map(lambda name: nearest.get(name, "")).astype("str")
     return images, captions
 
 
-def stable_id(name: str) -> int:
-    """63 bits that a name always has, whichever file it is in."""
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) >> 1
+def _list_photographs(source: Source) -> list[str]:
+    with open_archive(source.images) as archive:
+        entries = archive.entries()
+    return [entry.name for entry in without_junk(entries)]
+
+
+def _one_name_each(members: Mapping[str, str]) -> dict[str, str]:
+    """Each name, or the first one that means the same photograph."""
+    first = {member: name for name, member in members.items() if member == name}
+    for name, member in members.items():
+        first.setdefault(member or f"missing {name}", name)
+    return {name: first[member or f"missing {name}"] for name, member in members.items()}
 
 
 def _read_inside(source: Source, where: str) -> bytes:
@@ -65,14 +88,13 @@ def _read_inside(source: Source, where: str) -> bytes:
         try:
             return archive.read(source.annotations, MAX_BYTES)
         except BadImageError as error:
-            raise CaptioningError(f"{where} {error}") from error
+            raise ConfigurationError(f"{where} {error}") from error
 
 
 def _read_rows(text: str, where: str, source: Source) -> pd.DataFrame:
     match source.format:
         case "csv":
-            columns = {source.image_column: "name", source.caption_column: "caption"}
-            return read_csv(text, where, columns, "Set image_column and caption_column to the right ones")
+            return read_csv(text, where, source.image_column, source.caption_column, source.delimiter)
         case "jsonl":
             return read_jsonl(text, where, source.image_column, source.caption_column)
         case "flickr":
@@ -82,13 +104,13 @@ def _read_rows(text: str, where: str, source: Source) -> pd.DataFrame:
 
 
 def _require_content(rows: pd.DataFrame, where: str, source: Source) -> None:
-    unit = {"csv": "row", "karpathy": "image"}.get(source.format, "line")
+    unit = "image" if source.format == "karpathy" else "line"
     if rows.empty:
-        raise CaptioningError(f"{where} holds no captions")
+        raise ConfigurationError(f"{where} holds no captions")
     for column, what in (("name", "the name of a photograph"), ("caption", "a caption")):
         faulty = rows.index[rows[column].str.strip() == ""]
         if len(faulty):
-            raise CaptioningError(
+            raise ConfigurationError(
                 f"{where}, {unit} {', '.join(map(str, faulty[:3]))}: {what} is missing ({len(faulty):,} in all); "
                 f"write it, or delete the {unit}"
             )
@@ -98,21 +120,17 @@ def _require_content(rows: pd.DataFrame, where: str, source: Source) -> None:
         log.warning(message, where, len(twice), unit, twice[0])
 
 
-def _below(folder: Path, names: pd.Series, members: Mapping[str, str]) -> pd.Series:
+def _below(folder: Path, names: pd.Series, there: Collection[str]) -> pd.Series:
     """The names from the archive's root, where they are from the `folder` of a captions file among the photographs."""
     whole = folder.as_posix() + "/" + names
-    return names.where(whole.map(members) != whole, whole)
-
-
-def _members_of(names: pd.Series, members: Mapping[str, str]) -> pd.Series:
-    return names.map(lambda name: members.get(name, "")).astype("str")
+    return names.where(~whole.isin(set(there)), whole)
 
 
 def _with_ids(rows: pd.DataFrame, where: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows as images and captions; a caption's id is that of its photograph's name and its place among the captions."""
     ids = pd.Series({name: stable_id(name) for name in rows["name"].unique()}, dtype="int64")
     if (same := ids.duplicated(keep=False)).any():
-        raise CaptioningError(f"{where}: {' and '.join(ids.index[same][:2])} get the same id by chance; rename one")
+        raise ConfigurationError(f"{where}: {' and '.join(ids.index[same][:2])} get the same id by chance; rename one")
     image_id = rows["name"].map(ids)
     if "image_id" in rows:
         image_id = rows["image_id"].fillna(image_id)
@@ -123,11 +141,3 @@ def _with_ids(rows: pd.DataFrame, where: str) -> tuple[pd.DataFrame, pd.DataFram
     captions = captions.assign(caption_id=np.array(caption_ids, np.int64))
     images = rows.drop(columns="caption").drop_duplicates(ignore_index=True)
     return images, captions[["caption_id", "image_id", "caption"]].reset_index(drop=True)
-
-
-def _require_one_name(images: pd.DataFrame, where: str) -> None:
-    names = images.loc[images["file_name"] != "", ["name", "file_name"]].drop_duplicates()
-    twice = names[names.duplicated("file_name", keep=False)].sort_values("file_name")
-    if len(twice):
-        both, file = " and ".join(twice["name"][:2]), twice["file_name"].iloc[0]
-        raise CaptioningError(f"{where}: {both} are one photograph, {file}; call it by one name")

@@ -113,7 +113,7 @@ def _look_into(entry: Entry, archive: ImageArchive) -> Entry | None:
 
 def is_junk(name: str) -> bool:
     """Whether a file is what an operating system keeps beside others, by its whole name."""
-    parts = name.lower().rstrip("/").split("/")
+    parts = name.lower().replace("\\", "/").rstrip("/").split("/")  # \ in zip files made on Windows
     folders = any(part in _JUNK_FOLDERS or part.startswith(".trash-") for part in parts)
     return folders or parts[-1].startswith("._") or parts[-1] in _JUNK_NAMES
 

@@ -4,22 +4,22 @@ Each reader gives the columns `name` and `caption`, which is null for a photogra
 messages, where a row comes from.
 """
 
+import codecs
+import hashlib
 import re
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
 from pydantic import BaseModel, Field, ValidationError, create_model
 
-from components.errors import CaptioningError, ConfigurationError
+from components.dataset.tables import listed, read_table
+from components.errors import ConfigurationError
 from components.files import read_file
 
 MAX_BYTES = 1 << 30
 """Of a captions or split file; COCO's has 66 MB."""
-MOST_COMMAS = 5000
-"""Of a line of a CSV file."""
 
 Id = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
@@ -44,7 +44,7 @@ class _Karpathy(BaseModel):
 def read_text(path: Path) -> str:
     """The text of a captions or split file.
 
-    Raises `ConfigurationError` for what is no file, or too large, and `CaptioningError` for what is not UTF-8.
+    Raises `ConfigurationError` for what is no file, or too large, too for what is neither UTF-8 nor UTF-16.
     """
     try:
         return decode(read_file(path, MAX_BYTES), str(path))
@@ -53,38 +53,26 @@ def read_text(path: Path) -> str:
 
 
 def decode(content: bytes, where: str) -> str:
-    """The text of a file in UTF-8. Raises `CaptioningError` naming the line that is not."""
+    """The text of a file in UTF-8, or UTF-16 that says so. Raises `ConfigurationError` naming the line that is not."""
+    utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-16" if utf_16 else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise CaptioningError(f"{where}, line {line}: not UTF-8 ({error.reason}); save the file as UTF-8") from error
+        fault = f"not UTF-8 ({error.reason}); save the file as UTF-8 (in Excel: CSV UTF-8)"
+        raise ConfigurationError(f"{where}, line {line}: {fault}") from error
 
 
-def read_csv(text: str, where: str, columns: dict[str, str], remedy: str) -> pd.DataFrame:
-    """The rows of a CSV file, indexed by their number (the header's is 1): the `columns` (name in the file → ours).
+def read_csv(text: str, where: str, image: str, caption: str, delimiter: str = "") -> pd.DataFrame:
+    """The rows of a table, indexed by their line; a list of captions in a cell becomes as many rows.
 
-    Raises `CaptioningError` for rows that cannot be told apart, `ConfigurationError` with `remedy` for missing columns.
+    Raises what `components.dataset.tables.read_table` raises.
     """
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.count(",") > MOST_COMMAS:  # pandas takes the square of a table's width
-            raise CaptioningError(f"{where}, line {number}: more than {MOST_COMMAS:,} commas are no row of captions")
-    try:
-        # Blank lines are dropped below, so that the numbers stay those of the file.
-        rows = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False, skip_blank_lines=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise CaptioningError(
-            f"{where} is not a CSV file: {str(error).strip()}. "
-            "Put fields with a comma, a quote or a line end in double quotes"
-        ) from error
-    if missing := [column for column in columns if column not in rows]:
-        there = ", ".join(map(repr, rows))
-        raise ConfigurationError(f"{where} has no column {', '.join(missing)}; it has {there}. {remedy}")
-    if not isinstance(rows.index, pd.RangeIndex):  # pandas takes the first fields for an index then
-        raise CaptioningError(f"{where}: rows have more fields than the header; put fields with a comma in quotes")
-    rows.index += 2
-    rows = rows[(rows != "").any(axis=1)]
-    return rows[list(columns)].rename(columns=columns)
+    remedy = "Set image_column and caption_column to the right ones, or delimiter"
+    rows = read_table(text, where, {image: "name", caption: "caption"}, remedy, delimiter)
+    rows["name"] = rows["name"].str.strip()
+    rows["caption"] = rows["caption"].map(listed)
+    return rows.explode("caption").astype("str")
 
 
 def read_jsonl(text: str, where: str, image: str, caption: str) -> pd.DataFrame:
@@ -97,7 +85,7 @@ def read_jsonl(text: str, where: str, image: str, caption: str) -> pd.DataFrame:
                 row = line_model.model_validate_json(line).model_dump()
             except ValidationError as error:
                 hint = "image_column and caption_column say which keys to read"
-                raise CaptioningError(f"{where}, line {number}, {explain(error)}\n  ({hint})") from error
+                raise ConfigurationError(f"{where}, line {number}, {explain(error)}\n  ({hint})") from error
             numbers.append(number)
             names.append(row["name"])
             captions.append(row["caption"])
@@ -119,7 +107,7 @@ def read_karpathy(text: str, where: str) -> pd.DataFrame:
     try:
         images = _Karpathy.model_validate_json(text).images
     except ValidationError as error:
-        raise CaptioningError(f"{where} is not a Karpathy file {explain(error)}") from error
+        raise ConfigurationError(f"{where}, read as a Karpathy file {explain(error)}") from error
     table = {
         "name": [f"{image.filepath}/{image.filename}".lstrip("/") for image in images],
         "image_id": pd.array([image.cocoid for image in images], dtype="Int64"),
@@ -127,6 +115,11 @@ def read_karpathy(text: str, where: str) -> pd.DataFrame:
         "caption": [[sentence.raw for sentence in image.sentences] for image in images],
     }
     return pd.DataFrame(table).explode("caption").astype({"caption": "str"})
+
+
+def stable_id(name: str) -> int:
+    """63 bits that a name always has, whichever file it is in."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) >> 1
 
 
 def explain(error: ValidationError) -> str:

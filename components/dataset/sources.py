@@ -27,6 +27,7 @@ class Source:
     format: Format = "coco"
     image_column: str = "image"
     caption_column: str = "caption"
+    delimiter: str = ""
 
 
 def locate_sources(config: DatasetConfig, drawn: Path, downloads: Path) -> dict[str, Source]:

@@ -2,16 +2,15 @@
 
 from pathlib import Path
 
-from components.dataset.archive import whole_names
-from components.dataset.rows import read_csv, read_karpathy, read_text
-from components.errors import CaptioningError
+from components.dataset.rows import read_karpathy, read_text
+from components.dataset.tables import read_table
+from components.errors import ConfigurationError
 
 
 def read_splits(path: Path) -> dict[str, str]:
     """The split of each photograph: from a Karpathy file (`.json`), or from a CSV with the columns `image` and `split`.
 
-    A photograph goes by its whole name and, where that is unique, by its last part.
-    Raises `CaptioningError` for a photograph with two splits or none.
+    Raises `ConfigurationError` for a photograph with two splits or none.
     """
     where = str(path)
     text = read_text(path)
@@ -19,7 +18,7 @@ def read_splits(path: Path) -> dict[str, str]:
         unit, rows = "image", read_karpathy(text, where)
     else:
         remedy = "A split file is a Karpathy file (.json) or a CSV with the columns image and split"
-        unit, rows = "row", read_csv(text, where, {"image": "name", "split": "split"}, remedy)
+        unit, rows = "line", read_table(text, where, {"image": "name", "split": "split"}, remedy)
     rows = rows[["name", "split"]].drop_duplicates()
     for faulty, fault in (
         ((rows == "").any(axis=1), "the image or its split is missing"),
@@ -27,6 +26,5 @@ def read_splits(path: Path) -> dict[str, str]:
     ):
         if faulty.any():
             number, name = rows.index[faulty][0], rows["name"][faulty].iloc[0]
-            raise CaptioningError(f"{where}, {unit} {number} ({name}): {fault}; give every image one split")
-    splits = dict(zip(rows["name"], rows["split"], strict=True))
-    return {name: splits[whole] for name, whole in whole_names(splits).items()}
+            raise ConfigurationError(f"{where}, {unit} {number} ({name}): {fault}; give every image one split")
+    return dict(zip(rows["name"], rows["split"], strict=True))

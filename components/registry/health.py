@@ -10,7 +10,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from components.registry.abandoned import has_died
 from components.registry.models import RegisteredModel
 from components.registry.shelf import is_live
-from components.registry.tracking import EXPERIMENT
+from components.registry.tracking import EXPERIMENT, require_connection
 
 SILENT = timedelta(minutes=5)
 """A run at work tells of the machine's load every ten seconds."""
@@ -37,6 +37,7 @@ def has_files(model: RegisteredModel) -> bool:
 
 def last_runs() -> list[LastRun]:
     """The last run of each kind (`train`, `score` …), the latest first, of the last 100 runs."""
+    require_connection()
     client = MlflowClient()
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:

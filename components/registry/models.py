@@ -16,6 +16,7 @@ from components.decoder.caption import Search
 from components.errors import CaptioningError, ConfigurationError, find_remedy
 from components.registry.captioner import CAPTIONER_FOLDER, CODE_FILE, MODEL_SCHEMA, Captioner
 from components.registry.seal import SEAL_TAG, require_model, without_bytecode
+from components.registry.tracking import require_connection
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class RegisteredModel:
 
 def describe(uri: str) -> RegisteredModel:
     """The version that `models:/name/version` or `models:/name@alias` means now."""
+    require_connection()
     client = MlflowClient()
     name, _, which = uri.removeprefix("models:/").partition("@" if "@" in uri else "/")
     if not (uri.startswith("models:/") and name and which):
@@ -75,8 +77,11 @@ def spark_function(spark: Any, uri: str, search: Search, result: str) -> Any:
 def _checked_folder(version: RegisteredModel) -> Path:
     """The version's files on this machine, which are those that were registered, and of the kind that we register."""
     try:
-        folder = Path(mlflow.artifacts.download_artifacts(version.uri))
-        seal = MlflowClient().get_model_version(version.name, version.version).tags.get(SEAL_TAG)
+        client = MlflowClient()
+        # Where they lie, and not by the model's address: MLflow would write a note into the folder.
+        place = client.get_model_version_download_uri(version.name, version.version)
+        folder = Path(mlflow.artifacts.download_artifacts(place))
+        seal = client.get_model_version(version.name, version.version).tags.get(SEAL_TAG)
         if not seal:
             log.warning("%s was registered before files were sealed: whether they changed is not known", version.uri)
         require_model(folder, seal or "")

@@ -20,6 +20,7 @@ from components.evaluation.summary import PREDICTIONS_FILE, SUMMARY_FILE
 from components.registry.decision import Decision, Evidence
 from components.registry.models import CHAMPION, RegisteredModel, describe, load_captioner
 from components.registry.register import example
+from components.registry.tracking import require_connection
 
 EVALUATION_TAG = "captioning.evaluation."
 """Of a version, with the digest of the images and references behind it: run and folder of its evaluation on them."""
@@ -38,6 +39,7 @@ def record_evaluation(model: RegisteredModel, data: str, run_id: str, folder: st
 
 def find_champion(name: str) -> RegisteredModel | None:
     """The registered model's champion, if it has one."""
+    require_connection()
     try:
         aliases = MlflowClient().get_registered_model(name).aliases
     except MlflowException as error:

@@ -23,13 +23,24 @@ from components.retention import Leftover, free_in_home, home_leftovers
 
 log = logging.getLogger(__name__)
 
+SHOWN = 3
+"""Addresses outside the home that are named."""
+
 
 def plan_cleaning(home: Path, age: timedelta) -> list[Leftover]:
-    """What was not used for so long, and is needed by nothing that stays: in `home`, and in the MLflow in use."""
+    """What was not used for so long, and is needed by nothing that stays: in `home`, and in the MLflow in use.
+
+    What MLflow keeps in folders outside the home is not among it, and is logged.
+    """
     found = Shelf.read()
     live = [shelf.time_of(run.info.start_time) for run in found.runs if shelf.is_live(run, shelf.SILENT)]
     before = min([datetime.now(UTC) - age, *live])
-    return [*home_leftovers(home, before), *_leftovers(found, before)]
+    elsewhere: list[str] = []
+    leftovers = list(_leftovers(found, before, home, elsewhere))
+    if elsewhere:
+        told = f"{', '.join(elsewhere[:SHOWN])}{' …' if len(elsewhere) > SHOWN else ''}"
+        log.warning("%d of MLflow's entries stay: their files lie outside %s: %s", len(elsewhere), home, told)
+    return [*home_leftovers(home, before), *leftovers]
 
 
 def clean(plan: Iterable[Leftover]) -> int:
@@ -47,7 +58,14 @@ def clean(plan: Iterable[Leftover]) -> int:
     return freed
 
 
-def _leftovers(found: Shelf, before: datetime) -> Iterator[Leftover]:
+def _leftovers(found: Shelf, before: datetime, home: Path, elsewhere: list[str]) -> Iterator[Leftover]:
+    """What may go; the addresses of what would, were it in the home, are added to `elsewhere`."""
+
+    def may_go(places: list[str]) -> bool:
+        outside = [place for place in places if not shelf.may_delete(place, home)]
+        elsewhere.extend(outside[:1])
+        return not outside
+
     in_use = {name: _versions_in_use(name) for name in {version.name for version in found.versions}}
     models, staying = {model.model_id: model for model in found.models}, []
     for version in found.versions:
@@ -56,21 +74,27 @@ def _leftovers(found: Shelf, before: datetime) -> Iterator[Leftover]:
             staying.append(version)
             continue
         model, where = models.get(shelf.model_id(version)), f"models:/{version.name}/{version.version}"
+        if model and not may_go([model.artifact_location]):
+            staying.append(version)
+            continue
         size = shelf.bytes_at(model.artifact_location) if model else 0
         yield Leftover("version", where, where, size, used, "it has no alias, and no rollback leads to it")
     needed, going = _runs_of(staying), set[str]()
     for root, family in found.families.items():
         ids, used = {run.info.run_id: run.info.run_name for run in family}, shelf.family_used(family)
         if used < before and not needed & ids.keys():
-            going |= ids.keys()
             places = [run.info.artifact_uri for run in family]
             places += [model.artifact_location for model in found.own_models(family)]
+            if not may_go(places):
+                continue
+            going |= ids.keys()
             size = sum(shelf.bytes_at(place) for place in places)
             yield Leftover("run", ids[root], f"runs:/{root}", size, used, "it made or judged no version that stays")
     for model in found.models:
         used = shelf.time_of(model.last_updated_timestamp)
         orphan = model.model_type == "captioner" and model.model_id not in found.registered
-        if orphan and used < before and model.source_run_id not in going:
+        unused = orphan and used < before and model.source_run_id not in going
+        if unused and may_go([model.artifact_location]):
             where, size = f"models:/{model.model_id}", shelf.bytes_at(model.artifact_location)
             yield Leftover("model", model.name, where, size, used, "it is no version, or is none any more")
 

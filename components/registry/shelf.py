@@ -3,6 +3,7 @@
 The rows of what was freed stay, hidden, until `mlflow gc`.
 """
 
+import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -12,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from components.registry.addresses import is_in_home, local_path
 from components.registry.models import DIGEST_TAG
-from components.registry.tracking import EXPERIMENT
+from components.registry.tracking import EXPERIMENT, require_connection
+from components.retention import bytes_below
 
 SILENT = timedelta(days=1)
 """A run that has not ended and was not heard of for so long was killed: one at work tells of its machine's load."""
@@ -39,6 +42,7 @@ class Shelf:
     @classmethod
     def read(cls) -> "Shelf":
         """Of the MLflow in use."""
+        require_connection()
         client = MlflowClient()
         experiment = client.get_experiment_by_name(EXPERIMENT)
         ids = [experiment.experiment_id] if experiment else []
@@ -106,16 +110,34 @@ def discard_model(model: Any) -> int:
 
 def delete_files(place: str) -> int:
     """Frees what lies at an artifact address. Returns the bytes freed."""
-    freed = bytes_at(place)
-    get_artifact_repository(place).delete_artifacts()
-    if place.startswith("file:"):
+    freed, path = bytes_at(place), local_path(place)
+    if path is None:
+        get_artifact_repository(place).delete_artifacts()
+    elif path.exists():
+        shutil.rmtree(path)  # not by MLflow, which decodes an address twice to delete, and once to read
         with suppress(OSError):  # MLflow's folder around it, if it is empty now
-            Path(local_file_uri_to_path(place)).parent.rmdir()
+            path.parent.rmdir()
     return freed
+
+
+def may_delete(place: str, home: Path) -> bool:
+    """Whether an artifact address is of something in this home, or in a storage that is no folder, such as S3."""
+    path = local_path(place)
+    if path:
+        return is_in_home(path, home)
+    if place.startswith(("runs:", "models:")):  # wherever that is
+        return False
+    try:
+        get_artifact_repository(place)
+    except (MlflowException, ValueError):  # an address that MLflow cannot use, such as a Windows path
+        return False
+    return True
 
 
 def bytes_at(place: str) -> int:
     """Of all files at an artifact address."""
+    if path := local_path(place):
+        return bytes_below(path)
     repository = get_artifact_repository(place)
 
     def below(folder: str | None) -> int:

@@ -21,29 +21,38 @@ from components.errors import CaptioningError, find_remedy
 from components.provenance import commit
 from components.redaction import without_login
 from components.registry.abandoned import PROCESS_TAG, end_abandoned, this_process
+from components.registry.addresses import EXPERIMENT as EXPERIMENT
+from components.registry.addresses import database_of
+from components.registry.relocation import require_database, require_own_files
 
 log = logging.getLogger(__name__)
 
-EXPERIMENT = "captioning"
 FAULTS = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
 """What MLflow calls that its server or its database fails."""
 
 
-def connect(tracking_uri: str, artifacts: Path) -> None:
+def connect(tracking_uri: str, artifacts: Path, *, create: bool = True) -> None:
     """Uses the MLflow server or database at `tracking_uri`; a new experiment keeps its files under `artifacts`.
 
-    A server keeps them where it was told to. Raises `CaptioningError` when there is none.
+    A server keeps them where it was told to. Without `create` nothing is written: to read, a database must be there.
+
+    Raises:
+        ConfigurationError: the database beside `artifacts` came from another home, and still points there.
+        CaptioningError: there is no such server or database, or it cannot be used.
     """
+    database = database_of(tracking_uri)
+    if database and database.parent.resolve() == artifacts.parent.resolve():
+        require_own_files(database, artifacts)
+    if database and not create:
+        require_database(database)
     mlflow.set_tracking_uri(tracking_uri)
     mlflow.set_registry_uri(tracking_uri)
-    path = Path(tracking_uri.removeprefix("sqlite:///").partition("?")[0])
-    local = tracking_uri.startswith("sqlite:///")
     try:
-        with _turn(path) if local else nullcontext():
-            if local:
-                _make_or_look_into(path)
-            if mlflow.get_experiment_by_name(EXPERIMENT) is None:
-                mlflow.create_experiment(EXPERIMENT, artifacts.absolute().as_uri() if local else None)
+        with _turn(database) if database and create else nullcontext():
+            if database:
+                _make_or_look_into(database)
+            if mlflow.get_experiment_by_name(EXPERIMENT) is None and create:
+                mlflow.create_experiment(EXPERIMENT, artifacts.absolute().as_uri() if database else None)
     except Exception as error:  # of MLflow, SQLAlchemy, SQLite, Alembic: whatever it is, the database cannot be used
         if getattr(error, "error_code", "") == "RESOURCE_ALREADY_EXISTS":  # another run was faster
             return
@@ -54,15 +63,29 @@ def connect(tracking_uri: str, artifacts: Path) -> None:
         raise CaptioningError(f"MLflow at {tracking_uri} cannot be used: {_told(error)}\n{advice}") from error
 
 
+def require_connection() -> None:
+    """Raises `CaptioningError` unless this process uses an MLflow that exists; MLflow would make an empty database."""
+    if not mlflow.is_tracking_uri_set():
+        raise CaptioningError(
+            "this process is not connected to MLflow: call flows.settings.use_mlflow() first, for the models of "
+            "CAPTIONING_HOME, or components.registry.tracking.connect()"
+        )
+    if database := database_of(mlflow.get_tracking_uri()):
+        require_database(database)
+
+
 def _told(error: Exception) -> str:
     """Without the SQL."""
     return str(error).partition("\n")[0]
 
 
-def make_database(path: Path) -> None:
-    """MLflow's database, unless it is there."""
+def make_database(path: Path, artifacts: Path) -> None:
+    """MLflow's database, unless it is there; with an experiment, by which the home knows where it was made."""
     with _turn(path):
         _make_or_look_into(path)
+        client = MlflowClient(f"sqlite:///{path}", f"sqlite:///{path}")
+        if client.get_experiment_by_name(EXPERIMENT) is None:
+            client.create_experiment(EXPERIMENT, artifacts.absolute().as_uri())
 
 
 def _turn(database: Path) -> AbstractContextManager[None]:

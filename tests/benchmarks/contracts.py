@@ -32,7 +32,7 @@ def main() -> None:
     stems = np.array([f"w{number}x" for number in range(3000)])
     texts = [f"a {a} {b} with the {c}" for a, b, c in stems[random.integers(0, 3000, (5 * COUNT, 3))]]
     files = {"image_id": ids, "archive": "a.zip", "file_name": [f"{i:012}.jpg" for i in ids]}
-    listed = table({**files, "split": split}, IMAGES)
+    listed = table({**files, "split": split, "name": files["file_name"], "nearest": ""}, IMAGES)
     of_captions = {"caption_id": np.arange(5 * COUNT), "image_id": ids.repeat(5), "split": split.repeat(5)}
     written = table({**of_captions, "caption": texts, "tokens": texts}, CAPTIONS)
     words = Vocabulary.build((text.split() for text in texts), 5).to_frame()

@@ -17,7 +17,9 @@ def good_tables() -> Tables:
     """Images 1 to 4 to train on, 5 and 6 to validate on; two captions each."""
     split = ["train"] * 4 + ["val"] * 2
     names = [f"{i}.jpg" for i in range(1, 7)]
-    images = pd.DataFrame({"image_id": range(1, 7), "split": split, "archive": "a.zip", "file_name": names})
+    images = pd.DataFrame(
+        {"image_id": range(1, 7), "split": split, "archive": "a.zip", "file_name": names, "name": names, "nearest": ""}
+    )
     captions = pd.DataFrame({"caption_id": range(100, 112), "image_id": [*range(1, 7)] * 2, "split": split * 2})
     captions = captions.assign(caption=["A cat sits."] * 6 + ["The dog, too."] * 6)
     captions = captions.assign(tokens=["a cat sits"] * 6 + ["the dog too"] * 6)
@@ -85,7 +87,7 @@ def test_good_tables_pass() -> None:
         ("caption-id-unique", set_caption(7, caption_id=103), ["caption_id=103, image_id=4", "image_id=2"]),
         ("caption-of-listed-image", set_caption(7, image_id=77), ["caption_id=107, image_id=77"]),
         ("image-in-one-split", list_again("train"), ["image_id=5, split=val", "image_id=5, split=train"]),
-        ("image-in-one-split", set_caption(7, split="val"), ["image_id=2, split=train, file_name=2.jpg"]),
+        ("image-in-one-split", set_caption(7, split="val"), ["image_id=2, split=train, name=2.jpg"]),
         ("image-listed-once", list_again("val"), ["image_id=5", "image_id=5"]),
         ("image-captioned", keep_captions(lambda c: c["image_id"] != 6), ["image_id=6"]),
     ],
@@ -141,7 +143,7 @@ def test_letters_may_have_marks() -> None:
 def test_too_many_missing_files_of_a_split_are_critical() -> None:
     report = judge(set_image(4, "file_name", "")(good_tables()))
     assert broken(report) == {
-        "image-in-archive": ("image_id=5, split=val",),
+        "image-in-archive": ("image_id=5, split=val, name=5.jpg",),
         "few-images-missing": ("split=val",),
     }
     assert [rule.rule for rule in report.violations] == ["few-images-missing"]
@@ -164,7 +166,7 @@ def test_empty_tables_are_reported_not_raised() -> None:
 @pytest.mark.parametrize(
     ("rule", "spoil", "observed"),
     [
-        ("column-present", lambda captions: captions.drop(columns="tokens"), "1 of 9"),
+        ("column-present", lambda captions: captions.drop(columns="tokens"), "1 of 11"),
         ("column-dtype", lambda captions: captions.astype({"tokens": object}), "object instead of str"),
         ("column-without-nulls", lambda captions: captions.assign(tokens=pd.Series(dtype="str")), "12"),
     ],

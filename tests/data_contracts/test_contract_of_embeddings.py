@@ -14,7 +14,14 @@ from data_contracts.schema import EMBEDDING_INDEX, IMAGES, QUARANTINE
 def good_images() -> pd.DataFrame:
     names = [f"{i}.jpg" for i in range(1, 7)]
     split = ["train"] * 4 + ["val"] * 2
-    columns = {"image_id": range(1, 7), "split": split, "archive": "a.zip", "file_name": names}
+    columns = {
+        "image_id": range(1, 7),
+        "split": split,
+        "archive": "a.zip",
+        "file_name": names,
+        "name": names,
+        "nearest": "",
+    }
     return pd.DataFrame(columns).astype(IMAGES)
 
 

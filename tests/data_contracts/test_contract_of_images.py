@@ -21,7 +21,14 @@ def good_images() -> pd.DataFrame:
     """Images 1 to 4 to train on, 5 to 8 to validate on."""
     split = ["train"] * 4 + ["val"] * 4
     names = [f"{i}.jpg" for i in range(1, 9)]
-    columns = {"image_id": range(1, 9), "split": split, "archive": "a.zip", "file_name": names}
+    columns = {
+        "image_id": range(1, 9),
+        "split": split,
+        "archive": "a.zip",
+        "file_name": names,
+        "name": names,
+        "nearest": "",
+    }
     return pd.DataFrame(columns).astype(IMAGES)
 
 

@@ -43,7 +43,7 @@ def test_one_fault_among_six_hundred_thousand_captions_is_found() -> None:
     tokens = sentences(5 * COUNT)
     tokens[-1] = tokens[-2]
     tokens[-3] = "zwei hunde"
-    listed = table({**files, "split": split}, IMAGES)
+    listed = table({**files, "split": split, "name": files["file_name"], "nearest": ""}, IMAGES)
     texts = table(
         {
             "caption_id": np.arange(5 * COUNT),

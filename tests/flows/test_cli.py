@@ -73,8 +73,9 @@ def test_no_champion_yet_is_said_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(b"")
     done = captioning(tmp_path, "caption", "photo.jpg")
     assert done.returncode == 1
-    assert "there is no model models:/captioner@champion" in done.stderr
+    assert f"{tmp_path}/mlflow.db: nothing was trained there yet" in done.stderr
     assert "captioning train" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
 
 
 def test_photographs_none_of_which_is_there_are_told_before_a_model_is_looked_for(tmp_path: Path) -> None:

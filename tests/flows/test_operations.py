@@ -32,7 +32,7 @@ COMMANDS = {
     "relocate": ["--json"],
     "clean": ["--older-than", "--yes", "--json"],
 }
-Use = Callable[[Path], Path]
+Use = Callable[..., Path]
 
 
 def captioning(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -54,14 +54,15 @@ def use(migrated: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Use]:
     for name in ("CAPTIONING_TRACKING_URI", "PREFECT_API_URL"):
         monkeypatch.delenv(name, raising=False)
 
-    def turn(home: Path) -> Path:
+    def turn(home: Path, *, connect: bool = True) -> Path:
         mlflow.set_tracking_uri(None)
         monkeypatch.setenv("CAPTIONING_HOME", str(home))
         settings.cache_clear()
         if not home.exists():
             home.mkdir()
             shutil.copy(migrated, home / "mlflow.db")
-        tracking.connect(settings().mlflow, settings().model_files)
+        if connect:
+            tracking.connect(settings().mlflow, settings().model_files)
         return home
 
     yield turn
@@ -155,8 +156,9 @@ def test_a_file_that_is_not_there_is_told(home: Path, tmp_path: Path) -> None:
 def test_a_moved_home_captions_again_after_relocate(home: Path, use: Use, tmp_path: Path, photo: Path) -> None:
     mlflow.set_tracking_uri(None)
     moved = Path(shutil.move(home, tmp_path / "moved"))
-    use(moved)
-    assert "cannot load models:/captioner/1" in str(run("caption", str(photo)).exception)
+    use(moved, connect=False)
+    assert f"{moved} was made in {home}" in str(run("caption", str(photo)).exception)
+    assert not home.exists()
     relocated = run("relocate", "--json")
     assert relocated.exit_code == 0
     assert json.loads(relocated.stdout) == {"addresses": 4}  # experiment, run, logged model, version
@@ -168,7 +170,7 @@ def test_a_moved_home_captions_again_after_relocate(home: Path, use: Use, tmp_pa
 def test_relocate_says_how_many_addresses_it_wrote(home: Path, use: Use, tmp_path: Path) -> None:
     assert run("relocate").stdout == "nothing was moved: all addresses are right\n"
     mlflow.set_tracking_uri(None)
-    use(Path(shutil.move(home, tmp_path / "moved")))
+    use(Path(shutil.move(home, tmp_path / "moved")), connect=False)
     assert run("relocate").stdout == "4 addresses follow the folder now\n"
 
 
@@ -248,3 +250,77 @@ def test_the_help_of_a_command_says_what_it_takes(command: str, tmp_path: Path) 
         word if word.startswith("-") else word.lower() for word in taken
     }
     assert not list(tmp_path.iterdir())
+
+
+def state_of(home: Path) -> dict[str, tuple[float, bytes]]:
+    """Every file of a home, its time and its content."""
+    return {str(path): (path.stat().st_mtime, path.read_bytes()) for path in home.rglob("*") if path.is_file()}
+
+
+NOT_IN_A_COPY = (
+    ("caption", "photo.jpg"),
+    ("export-model", "--out", "champion.zip"),
+    ("import-model", "champion.zip"),
+    ("clean", "--older-than", "0", "--yes"),
+    ("rollback",),
+    ("promote",),
+    ("score", "--images", "photo.jpg.zip", "--out", "predictions"),
+    ("evaluate", "--profile", "demo", "--split", "dev"),
+    ("check", "--profile", "demo"),
+    ("train", "--profile", "demo"),
+    ("up", "--check"),
+    ("worker",),
+)
+"""Commands that read, write or delete what MLflow's addresses point to."""
+LIGHT = 5
+"""The first of them take seconds, and need no server."""
+
+
+def test_commands_in_a_copy_touch_the_original_neither_before_nor_after_relocate(
+    leftovers: Path, home: Path, use: Use, tmp_path: Path, photo: Path
+) -> None:
+    mlflow.set_tracking_uri(None)
+    copy = Path(shutil.copytree(home, tmp_path / "copy", symlinks=True))
+    with zipfile.ZipFile(copy / "photo.jpg.zip", "w") as archive:
+        archive.write(photo, "photo.jpg")
+    shutil.copy(photo, copy)
+    original, copied = state_of(home), state_of(copy)
+    for command in NOT_IN_A_COPY:
+        environment = {"PREFECT_API_URL": "http://127.0.0.1:9/api"} if command[0] == "worker" else {}
+        done = captioning(copy, *command, **environment)
+        assert (done.returncode, done.stdout) == (2, ""), (command, done.stderr)
+        assert f"error: {copy} is a copy of {home}: " in done.stderr
+        assert "captioning relocate" in done.stderr
+    assert "→ captioning relocate" in captioning(copy, "doctor").stdout
+    after = state_of(copy)
+    assert {Path(path).name for path in copied | after if copied.get(path) != after.get(path)} <= {"libraries.log"}
+    assert captioning(copy, "relocate").returncode == 0
+    for command in NOT_IN_A_COPY[:LIGHT]:
+        done = captioning(copy, *command)
+        assert "is a copy of" not in done.stderr
+        assert done.returncode == (1 if command[0] == "rollback" else 0), (command, done.stderr)  # to no champion
+    assert not (copy / "logs" / leftovers.name).exists()
+    assert state_of(home) == original
+
+
+READ_ONLY = (
+    ("doctor",),
+    ("relocate",),
+    ("caption", "photo.jpg"),
+    ("export-model", "--out", "champion.zip"),
+    ("clean", "--older-than", "0", "--yes"),
+    ("rollback",),
+    ("promote",),
+    ("evaluate", "--profile", "demo", "--split", "dev"),
+    ("train", "--help"),
+)
+
+
+def test_commands_that_make_nothing_leave_no_home_behind(photo: Path, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    for command in READ_ONLY:
+        done = captioning(tmp_path, *command, CAPTIONING_HOME=str(tmp_path / "not" / "there"))
+        assert done.returncode in (0, 1), (command, done.stderr)
+        if done.returncode and command[0] != "doctor":
+            assert f"{tmp_path}/not/there/mlflow.db: nothing was trained there yet" in done.stderr, command
+        assert sorted(tmp_path.rglob("*")) == before, command

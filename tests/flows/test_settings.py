@@ -7,6 +7,7 @@ from unittest import mock
 
 import pytest
 
+from components.errors import ConfigurationError
 from components.profile import load_profile
 from flows.invocation import PROFILES
 from flows.settings import prepare_environment, profile_overrides, settings
@@ -51,6 +52,12 @@ def test_home_is_wherever_it_is_said(
     assert settings().home == Path(expected[given])
     assert settings().mlflow == f"sqlite:///{expected[given]}/mlflow.db"
     assert settings() is settings()
+
+
+def test_a_home_that_sqlite_would_look_for_elsewhere_is_refused(environment: dict[str, str]) -> None:
+    environment["CAPTIONING_HOME"] = "/data/what?/mlruns"
+    with pytest.raises(ConfigurationError, match="question mark"):
+        settings()
 
 
 def test_servers_are_those_that_are_said(environment: dict[str, str]) -> None:

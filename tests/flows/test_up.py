@@ -5,10 +5,12 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
@@ -21,6 +23,8 @@ import pandas as pd
 import psutil
 import pytest
 from PIL import Image
+
+from components.registry.relocation import relocate
 
 SMALL = (
     *("--set", "dataset.scenes.images={train=96, dev=24}", "--set", "vocabulary.min_count=2"),
@@ -150,6 +154,18 @@ def test_servers_worker_and_deployments_are_there(line: Line) -> None:
         "promote-on-demand"
     }
     assert found["train-weekly"]["parameters"] == {"profile": "demo"}
+
+
+def test_the_schedules_of_a_copy_name_the_folders_of_the_copy(line: Line, tmp_path: Path) -> None:
+    (tmp_path / "prefect").mkdir()
+    for name in ("mlflow.db", "prefect/prefect.db"):
+        with closing(sqlite3.connect(line.home / name)) as here, closing(sqlite3.connect(tmp_path / name)) as there:
+            here.backup(there)
+    assert relocate(tmp_path / "mlflow.db", tmp_path / "artifacts") == 1
+    with closing(sqlite3.connect(tmp_path / "prefect/prefect.db")) as found:
+        told = str(found.execute("SELECT parameters FROM deployment UNION SELECT parameters FROM flow_run").fetchall())
+    assert str(tmp_path / "inbox") in told
+    assert str(line.home) not in told
 
 
 def test_the_servers_listen_on_loopback_and_answer_to_their_own_names_and_pages(line: Line) -> None:

@@ -290,10 +290,8 @@ def test_lines_of_any_kind_are_read_or_refused(
     text = end.join(comma.join(fields) for fields in lines)
     for read in (
         read_flickr,
-        lambda text: read_csv(
-            f"image,caption{end}{text}", "captions.csv", {"image": "name", "caption": "caption"}, "."
-        ),
-        lambda text: read_csv(text, "captions.csv", {"image": "name", "caption": "caption"}, "."),
+        lambda text: read_csv(f"image,caption{end}{text}", "captions.csv", "image", "caption"),
+        lambda text: read_csv(text, "captions.csv", "image", "caption"),
         lambda text: read_jsonl(text, "captions.jsonl", "image", "caption"),
     ):
         refused_or(read, text, tmp_path_factory.getbasetemp())

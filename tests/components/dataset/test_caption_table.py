@@ -55,9 +55,9 @@ def test_every_source_is_a_split(make_source: Callable[..., Source], zipped: boo
     assert {name: str(dtype) for name, dtype in images.dtypes.items()} == IMAGES
     assert {name: str(dtype) for name, dtype in captions.dtypes.items()} == CAPTIONS
     assert images.to_dict("tight")["data"] == [
-        [1, "train", "train", "train/000000000001.jpg"],
-        [2, "train", "train", "train/000000000002.jpg"],
-        [3, "val", "val", "val/000000000003.jpg"],
+        [1, "train", "train", "train/000000000001.jpg", "000000000001.jpg", ""],
+        [2, "train", "train", "train/000000000002.jpg", "000000000002.jpg", ""],
+        [3, "val", "val", "val/000000000003.jpg", "000000000003.jpg", ""],
     ]
     assert captions.to_dict("tight")["data"] == [
         [1, 1, "train", "A dog!", "a dog"],

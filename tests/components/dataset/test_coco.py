@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from components.dataset.formats import read_source
+from components.dataset.rows import stable_id
 from components.dataset.sources import Source
 from components.errors import CaptioningError, ConfigurationError
 
@@ -31,6 +32,7 @@ def test_images_and_captions_come_in_the_order_of_the_file(make_source: Callable
         "image_id": [9, 4],
         "name": ["000000000009.jpg", "000000000004.jpg"],
         "file_name": ["train/000000000009.jpg", "train/000000000004.jpg"],
+        "nearest": ["", ""],
     }
     assert captions.to_dict("list") == {
         "caption_id": [1, 2, 3],
@@ -55,7 +57,6 @@ def test_zip_files_and_folders_are_read_alike(make_source: Callable[..., Source]
         ("train2014/a.jpg", ["train2014/a.jpg"], "train2014/a.jpg"),
         ("a.jpg", ["x/a.jpg", "a.jpg"], "a.jpg"),
         ("é.jpg", ["x/é.jpg"], "x/é.jpg"),
-        ("a.jpg", ["x/a.jpg", "y/a.jpg"], ""),  # which one is not known
         ("a.jpg", ["b.jpg", "aa.jpg"], ""),
         ("../captions.json", ["b.jpg"], ""),  # nothing outside of the archive
         ("", ["b.jpg"], ""),
@@ -64,6 +65,24 @@ def test_zip_files_and_folders_are_read_alike(make_source: Callable[..., Source]
 def test_photographs_are_found_by_name(tmp_path: Path, name: str, files: list[str], found: str) -> None:
     images, _ = read_source(source_of(tmp_path, listed(name), *files))
     assert images["file_name"].tolist() == [found]
+
+
+def test_a_name_that_two_photographs_fit_is_an_error_that_names_both(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"a\.jpg may be x/a\.jpg and y/a\.jpg"):
+        read_source(source_of(tmp_path, listed("a.jpg"), "x/a.jpg", "y/a.jpg"))
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [(42, 42), ("42", 42), (42.0, 42), ("-7", -7), ("000042", 42), ("COCO_val2014_42", stable_id("COCO_val2014_42"))],
+)
+def test_ids_are_numbers_however_they_are_written(tmp_path: Path, given: Any, found: int) -> None:
+    coco = {
+        "images": [{"id": given, "file_name": "a.jpg"}],
+        "annotations": [{"id": given, "image_id": given, "caption": "x"}],
+    }
+    images, captions = read_source(source_of(tmp_path, coco, "a.jpg"))
+    assert images["image_id"].tolist() == captions["image_id"].tolist() == captions["caption_id"].tolist() == [found]
 
 
 def test_annotations_lie_in_a_folder_or_as_a_file_beside_it(tmp_path: Path) -> None:
@@ -76,26 +95,34 @@ def test_annotations_lie_in_a_folder_or_as_a_file_beside_it(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("coco", "fault"),
     [
-        ("", "Invalid JSON"),
-        ('{"images": [', "Invalid JSON"),
-        ([], "Input should be an object"),
-        ({"images": []}, "annotations: Field required"),
-        ({"images": [{"id": 1}], "annotations": []}, "images.0.file_name: Field required"),
-        ({"images": [{"id": "x", "file_name": ""}], "annotations": []}, "images.0.id: Input should be a valid integer"),
+        ("", "is not valid JSON"),
+        ('{"images": [', "It ends in the middle"),
+        ([], "is a JSON list"),
+        ({"images": []}, "has no list `annotations`"),
+        ({"images": [{"id": 1}], "annotations": []}, "image 0 (1): no `file_name`"),
+        ({"images": [{"id": None, "file_name": "a.jpg"}], "annotations": []}, "image 0 (a.jpg): its `id` is null"),
+        ({"images": [], "annotations": [{"id": 5.5, "image_id": 1, "caption": "x"}]}, "caption 5.5"),
+        (
+            {"images": [{"id": 7, "file_name": "dog.jpg"}], "annotations": [{"id": 9, "image_id": 7, "caption": None}]},
+            "annotation 0 (caption 9, photograph dog.jpg): its caption is null",
+        ),
+        ({"images": [{"filename": "a"}], "dataset": "x"}, "'images', 'dataset'"),
+        ('{"image": "a", "caption": "x"}\n{"image": "b", "caption": "y"}\n', 'set `format` to "jsonl"'),
         (
             {"images": [], "annotations": [{"id": 1, "image_id": 1, "caption": None}]},
-            "annotations.0.caption: Input should be a valid string",
+            "annotation 0 (caption 1, photograph 1): its caption is null",
         ),
-        ({"images": [{}] * 4, "annotations": []}, "(faults: 8)"),
-        ({"images": [{"id": 10**30, "file_name": "a.jpg"}], "annotations": []}, "images.0.id: "),
+        ({"images": [{}] * 4, "annotations": []}, "and 1 more"),
+        ({"images": [{"id": 10**30, "file_name": "a.jpg"}], "annotations": []}, "image 0 (a.jpg): its `id`"),
     ],
 )
 def test_faulty_captions_file_is_named(tmp_path: Path, coco: Any, fault: str) -> None:
-    with pytest.raises(CaptioningError) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         read_source(source_of(tmp_path, coco))
     assert fault in str(caught.value)
     assert str(tmp_path / "captions.json") in str(caught.value)
-    assert len(str(caught.value).splitlines()) <= 4
+    assert len(str(caught.value).splitlines()) <= 5
+    assert "is not a COCO" not in str(caught.value)
 
 
 @pytest.mark.parametrize("zipped", [True, False])

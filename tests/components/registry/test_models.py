@@ -12,9 +12,11 @@ import pytest
 from components.decoder.caption import Search
 from components.errors import CaptioningError, ConfigurationError
 from components.registry.captioner import Captioner
+from components.registry.health import last_runs
 from components.registry.models import RegisteredModel, describe, load_captioner
+from components.registry.promotion import find_champion
 from components.registry.register import register
-from components.registry.tracking import tracked_run
+from components.registry.tracking import connect, tracked_run
 
 pytestmark = [
     pytest.mark.usefixtures("registry"),
@@ -45,10 +47,41 @@ def test_what_is_registered_or_loaded_stays_as_it_is(
     package: Path, tmp_path: Path, registry: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "dont_write_bytecode", False)  # as it is for most people
-    before = set(package.rglob("*"))
-    load_captioner(register_another(package, "digest-1").uri)
+    uri = register_another(package, "digest-1").uri
+    before, registered = set(package.rglob("*")), set(tmp_path.rglob("*"))
+    load_captioner(uri)
     assert set(package.rglob("*")) == before
-    assert not list((tmp_path / "artifacts").rglob("*.pyc"))
+    assert set(tmp_path.rglob("*")) == registered
+
+
+@pytest.mark.parametrize(
+    "ask", [load_captioner, describe, lambda uri: find_champion("captioner"), lambda uri: last_runs()]
+)
+def test_to_ask_for_a_model_makes_no_database(
+    ask: Callable[[str], object], tmp_path: Path, registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for address, told in ((None, "is not connected to MLflow"), ("sqlite:///new.db", "no MLflow database .*new.db")):
+        mlflow.set_tracking_uri(address)
+        mlflow.set_registry_uri(None)
+        with pytest.raises(CaptioningError, match=told):
+            ask("models:/captioner@champion")
+    with pytest.raises(CaptioningError, match="nothing was trained there yet"):
+        connect("sqlite:///new.db", tmp_path, create=False)
+    assert not list(Path().iterdir())
+
+
+def test_to_read_changes_no_byte(registered: RegisteredModel, registry: str, tmp_path: Path) -> None:
+    def content() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    (tmp_path / "mlflow.db.lock").unlink()
+    before = content()
+    connect(registry, tmp_path / "artifacts", create=False)
+    assert load_captioner("models:/captioner@champion").folder.exists()
+    assert [run.name for run in last_runs()] == ["first"]
+    assert content() == before
 
 
 def test_the_second_version_challenges(registered: RegisteredModel, package: Path) -> None:

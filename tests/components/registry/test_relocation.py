@@ -1,7 +1,9 @@
 import json
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 
 from components.decoder.caption import Search
-from components.errors import CaptioningError
+from components.errors import CaptioningError, ConfigurationError
 from components.registry.models import RegisteredModel, describe, load_captioner
 from components.registry.register import register
 from components.registry.relocation import moved_from, relocate
@@ -42,10 +44,19 @@ class Home:
 
     def move(self, to: Path) -> "Home":
         mlflow.set_tracking_uri(None)
-        shutil.move(self.folder, to)
-        moved = Home(to)
-        moved.use()
-        return moved
+        return Home(Path(shutil.move(self.folder, to)))
+
+    def copy(self, to: Path) -> "Home":
+        """As `cp -a` does."""
+        return Home(Path(shutil.copytree(self.folder, to, symlinks=True)))
+
+    def relocate(self) -> int:
+        return relocate(self.database, self.artifacts)
+
+    def state(self) -> dict[Path, tuple[float, bytes]]:
+        """Every file in it, also behind links, with its content and time."""
+        found = [Path(folder, name) for folder, _, names in os.walk(self.folder, followlinks=True) for name in names]
+        return {path: (path.stat().st_mtime, path.read_bytes()) for path in found if path.exists()}
 
 
 @pytest.fixture
@@ -85,12 +96,13 @@ def test_a_moved_folder_is_found_and_its_models_load_again(
     assert moved_from(home.database, home.artifacts) is None
     assert relocate(home.database, home.artifacts) == 0
     moved = home.move(tmp_path / f"new {place}")
-    with pytest.raises(CaptioningError, match="cannot load models:/captioner/1"):
-        load_captioner("models:/captioner/1")
+    with pytest.raises(ConfigurationError, match=r"was made in .*Run `captioning relocate`"):
+        moved.use()
     assert moved_from(moved.database, moved.artifacts) == home.artifacts
     assert relocate(moved.database, moved.artifacts) == 4  # experiment, run, logged model, version
     assert moved_from(moved.database, moved.artifacts) is None
     assert relocate(moved.database, moved.artifacts) == 0
+    moved.use()
     found = load_captioner("models:/captioner/1").caption(np.ones((1, 5), np.float32), Search())
     assert found[0][0].logprobs == expected[0][0].logprobs
     content = mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/evaluation/summary.json")
@@ -120,7 +132,8 @@ def test_a_place_whose_name_begins_like_the_old_one_is_not_it(make_home: Callabl
     location = (home.folder / "artifacts-of-another").as_uri()
     MlflowClient().create_experiment("another", location)
     moved = home.move(tmp_path / "moved")
-    relocate(moved.database, moved.artifacts)
+    moved.relocate()
+    moved.use()
     another = MlflowClient().get_experiment_by_name("another")
     assert another.artifact_location == location
 
@@ -130,37 +143,185 @@ def test_plain_paths_follow_as_plain_paths(make_home: Callable[[str], Home], tmp
     with sqlite3.connect(home.database) as connection:
         connection.execute("UPDATE model_versions SET source = ?", (f"{home.artifacts}/models/x",))
     moved = home.move(tmp_path / "c d")
-    assert relocate(moved.database, moved.artifacts) == 5
+    assert moved.relocate() == 5
+    moved.use()
     assert MlflowClient().get_model_version("captioner", "1").source == f"{moved.artifacts}/models/x"
 
 
-def test_a_copy_is_not_taken_for_a_move_until_the_original_is_gone(
-    make_home: Callable[[str], Home], tmp_path: Path
-) -> None:
-    home = make_home("home")
-    copy = Home(Path(shutil.copytree(home.folder, tmp_path / "copy")))
-    assert moved_from(copy.database, copy.artifacts) is None
-    shutil.rmtree(home.folder)
-    assert moved_from(copy.database, copy.artifacts) == home.artifacts
-
-
-def test_a_run_that_was_made_at_the_old_place_after_the_move_is_asked_for(
+def test_a_copy_uses_its_own_files_and_leaves_the_original_as_it_was(
     make_home: Callable[[str], Home], tmp_path: Path, package: Path
 ) -> None:
     home = make_home("home")
+    copy = home.copy(tmp_path / "home" / "backup")  # in the original, as a backup may be
+    mlflow.set_tracking_uri(None)
+    before = home.state()
+    with pytest.raises(ConfigurationError, match=f"{copy.folder} is a copy of {home.folder}: .*`captioning relocate`"):
+        copy.use()
+    assert copy.relocate() == 4
+    assert copy.relocate() == 0
+    copy.use()
+    add(package, "digest-2")
+    for version in (1, 2):
+        assert load_captioner(f"models:/captioner/{version}").folder.is_relative_to(copy.folder)
+    for alias in ("champion", "challenger"):
+        MlflowClient().set_registered_model_alias("captioner", alias, "2")
+    assert clean(plan_cleaning(copy.folder, timedelta(0))) > 0
+    after = home.state()
+    assert {path: after[path] for path in before if not path.is_relative_to(copy.folder)} == {
+        path: found for path, found in before.items() if not path.is_relative_to(copy.folder)
+    }
+    assert home.relocate() == 0
+
+
+@pytest.mark.parametrize("way", ["a link to it", "a link above it", "a path with .."])
+def test_a_home_by_another_path_is_the_same_home(make_home: Callable[[str], Home], tmp_path: Path, way: str) -> None:
+    home = make_home("home")
+    (tmp_path / "link").symlink_to(home.folder)
+    (tmp_path / "above").symlink_to(tmp_path)
+    ways = {"a link to it": "link", "a link above it": "above/home", "a path with ..": "home/artifacts/.."}
+    other = Home(tmp_path / ways[way])
+    assert other.relocate() == 0
+    other.use()
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "file:{}",
+        "file://{}",
+        "file://localhost{}",
+        "{}",
+        "file://{}/../artifacts",
+        "file://{}/",
+        "{}/models/../../../copy of ä b/../ä b/artifacts",
+    ],
+)
+def test_every_way_to_write_the_address_of_another_home_is_recognised(
+    make_home: Callable[[str], Home], tmp_path: Path, form: str
+) -> None:
+    home = make_home("ä b")
+    copy = home.copy(tmp_path / "copy of ä b")
+    text = form.format(home.artifacts.as_uri().removeprefix("file://"))
+    with closing(sqlite3.connect(copy.database)) as connection, connection:
+        connection.execute("UPDATE experiments SET artifact_location = ? WHERE name = 'captioning'", (text,))
+    with pytest.raises(ConfigurationError, match="is a copy of"):
+        copy.use()
+
+
+def link_artifacts(home: Home, copy: Home) -> Path:
+    shutil.rmtree(copy.artifacts)
+    copy.artifacts.symlink_to(home.artifacts)
+    return copy.artifacts
+
+
+def link_a_model(home: Home, copy: Home) -> Path:
+    shutil.rmtree(copy.artifacts / "models")
+    (copy.artifacts / "models").symlink_to(home.artifacts / "models")
+    return copy.artifacts
+
+
+def link_stages(home: Home, copy: Home) -> Path:
+    (home.folder / "stages").mkdir()
+    (copy.folder / "stages").symlink_to(home.folder / "stages")
+    return copy.folder / "stages"
+
+
+def link_the_database(home: Home, copy: Home) -> Path:
+    copy.database.unlink()
+    copy.database.symlink_to(home.database)
+    return copy.database
+
+
+def link_the_database_hard(home: Home, copy: Home) -> Path:
+    copy.database.unlink()
+    os.link(home.database, copy.database)
+    return copy.database
+
+
+def link_the_database_hard_and_move_the_original(home: Home, copy: Home) -> Path:
+    link_the_database_hard(home, copy)
+    home.move(home.folder.with_name("away"))
+    return copy.database
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        link_artifacts,
+        link_a_model,
+        link_stages,
+        link_the_database,
+        link_the_database_hard,
+        link_the_database_hard_and_move_the_original,
+    ],
+)
+def test_a_copy_that_shares_anything_with_the_original_is_refused(
+    make_home: Callable[[str], Home], tmp_path: Path, link: Callable[[Home, Home], Path]
+) -> None:
+    home = make_home("home")
+    copy = home.copy(tmp_path / "copy")
+    shared = link(home, copy)
+    before = home.state(), copy.state()
+    with pytest.raises(CaptioningError, match=f"{shared}.*nothing was changed"):
+        copy.relocate()
+    assert (home.state(), copy.state()) == before
+    with pytest.raises(ConfigurationError, match="Run `captioning relocate`"):
+        copy.use()
+
+
+def test_a_moved_home_may_keep_its_artifacts_on_another_disk(
+    make_home: Callable[[str], Home], tmp_path: Path, package: Path
+) -> None:
+    home = make_home("home")
+    shutil.move(home.artifacts, tmp_path / "disk")
+    home.artifacts.symlink_to(tmp_path / "disk")
+    home.use()
     moved = home.move(tmp_path / "moved")
-    late = add(package, "digest-2")  # MLflow makes the old folder again
-    assert moved_from(moved.database, moved.artifacts) == home.artifacts
-    before = everything(moved.database)
+    assert moved.relocate() == 4
+    moved.use()
+    add(package, "digest-2")
+    assert len(list((tmp_path / "disk" / "models").iterdir())) == 2
+
+
+def test_a_copy_without_the_files_of_a_later_model_asks_for_them(
+    make_home: Callable[[str], Home], tmp_path: Path, package: Path
+) -> None:
+    home = make_home("home")
+    copy = home.copy(tmp_path / "copy")
+    late = add(package, "digest-2")
+    shutil.copy(home.database, copy.database)
+    before = everything(copy.database)
     with pytest.raises(CaptioningError, match=r"lacks files of 2 of 4 models: models:/captioner/2 .*nothing was chang"):
-        relocate(moved.database, moved.artifacts)
-    assert everything(moved.database) == before
-    assert not list(moved.folder.glob("mlflow.db.before-*"))
-    shutil.copytree(home.artifacts, moved.artifacts, dirs_exist_ok=True)
-    relocate(moved.database, moved.artifacts)
+        copy.relocate()
+    assert everything(copy.database) == before
+    assert not list(copy.folder.glob("mlflow.db.before-*"))
+    shutil.copytree(home.artifacts, copy.artifacts, dirs_exist_ok=True)
+    copy.relocate()
     shutil.rmtree(home.folder)
+    copy.use()
     assert [load_captioner(uri).folder.exists() for uri in ("models:/captioner/1", late.uri)] == [True, True]
     assert describe(late.uri) == late
+
+
+def test_scheduled_runs_use_the_folders_of_the_copy(make_home: Callable[[str], Home], tmp_path: Path) -> None:
+    home = make_home("home")
+    inside, beside = str(home.folder / "inbox"), f"{home.folder}-of-another/inbox"
+    runs = [("SCHEDULED", inside), ("SCHEDULED", beside), ("COMPLETED", inside)]
+    (home.folder / "prefect").mkdir()
+    with closing(sqlite3.connect(home.folder / "prefect" / "prefect.db")) as connection, connection:
+        connection.execute("CREATE TABLE flow_run (state_type TEXT, parameters TEXT)")
+        connection.execute("CREATE TABLE deployment (parameters TEXT)")
+        connection.execute("INSERT INTO deployment VALUES (?)", (json.dumps({"out": str(home.folder)}),))
+        rows = [(state, json.dumps({"request": {"images": images, "more": [images, 1]}})) for state, images in runs]
+        connection.executemany("INSERT INTO flow_run VALUES (?, ?)", rows)
+    copy = home.copy(tmp_path / "copy")
+    copy.relocate()
+    with closing(sqlite3.connect(copy.folder / "prefect" / "prefect.db")) as connection:
+        found = [json.loads(row[0])["request"] for row in connection.execute("SELECT parameters FROM flow_run")]
+        (deployment,) = connection.execute("SELECT parameters FROM deployment").fetchone()
+    assert json.loads(deployment) == {"out": str(copy.folder)}
+    expected = [str(copy.folder / "inbox"), beside, inside]
+    assert found == [{"images": images, "more": [images, 1]} for images in expected]
 
 
 def test_a_place_without_the_files_is_refused(make_home: Callable[[str], Home], tmp_path: Path) -> None:
@@ -202,5 +363,6 @@ def test_what_was_cleaned_away_before_the_move_is_not_missed(
     assert "version" in {leftover.kind for leftover in plan}
     clean(plan)
     moved = home.move(tmp_path / "elsewhere")
-    assert relocate(moved.database, moved.artifacts) > 0
+    assert moved.relocate() > 0
+    moved.use()
     assert load_captioner("models:/captioner@champion").vocabulary.words

@@ -1,8 +1,10 @@
 import logging
 import os
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from components.registry.models import CHALLENGER, CHAMPION, RegisteredModel, de
 from components.registry.promotion import find_champion, gather, promote, record_evaluation, roll_back
 from components.registry.register import add_version, register
 from components.registry.retention import clean, plan_cleaning
-from components.registry.tracking import EXPERIMENT, log_dict, log_file, tracked_run
+from components.registry.tracking import EXPERIMENT, connect, log_dict, log_file, tracked_run
 from components.registry.training_log import TrainingLog
 from components.retention import Leftover
 
@@ -328,3 +330,122 @@ def test_what_vanished_meanwhile_is_fine_and_what_cannot_go_is_logged(
 def test_an_empty_home_has_nothing_to_clean(registry: str, tmp_path: Path) -> None:
     assert plan_cleaning(tmp_path / "nothing", NOTHING) == []
     assert clean([]) == 0
+
+
+def set_addresses(folder: Path, changes: dict[tuple[str, str], str]) -> None:
+    """Changes, in MLflow's database, the address of a table's row."""
+    columns = {"runs": ("artifact_uri", "run_uuid"), "logged_models": ("artifact_location", "model_id")}
+    with closing(sqlite3.connect(folder / "mlflow.db")) as connection, connection:
+        for (table, row), address in changes.items():
+            column, key = columns[table]
+            connection.execute(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", (address, row))
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+OUTSIDE: dict[str, Callable[[Path, Path], str]] = {
+    "file:///": lambda home, other: other.as_uri(),
+    "file:/": lambda home, other: f"file:{other}",
+    "file://localhost/": lambda home, other: f"file://localhost{other}",
+    "a path": lambda home, other: str(other),
+    "percent signs": lambda home, other: f"file://{home}/artifacts/%2e%2e/%2E./{other.name}",
+    "a path with percent signs": lambda home, other: f"{home}/artifacts/%2e%2e/%2E./{other.name}",
+    "..": lambda home, other: f"file://{home}/artifacts/models/../../../{other.name}",
+    "a relative path": lambda home, other: os.path.relpath(other),
+    "a link": lambda home, other: f"file://{home}/artifacts/link",
+    "below a link": lambda home, other: f"file://{home}/artifacts/link/below",
+    "a loop": lambda home, other: f"file://{home}/artifacts/loop/below",
+    "all artifacts": lambda home, other: f"file://{home}/artifacts",
+    "the home": lambda home, other: home.as_uri(),
+    "a stage": lambda home, other: f"file://{home}/stages",
+    "Windows": lambda home, other: f"C:\\{other.name}",
+    "a broken host": lambda home, other: "http://[::1",
+    "a NUL": lambda home, other: f"file://{home}/artifacts/a%00b",
+    "another run": lambda home, other: "runs:/0123/artifacts",
+    "an unknown scheme": lambda home, other: f"FILES://{other}",
+    "capitals": lambda home, other: f"FILE://{other}",
+}
+"""Addresses, by how they are written, of what is not the home's to delete."""
+
+
+def test_what_lies_outside_the_home_stays_and_is_told(
+    registry: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    home, other = tmp_path, tmp_path.with_name(f"{tmp_path.name}-other")
+    for folder in (other / "below", home / "stages", home / "artifacts" / "models"):
+        folder.mkdir(parents=True)
+        (folder / "file").write_text("mine")
+    (home / "artifacts" / "link").symlink_to(other)
+    (home / "artifacts" / "loop").symlink_to(home / "artifacts" / "loop")
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
+    runs = {way: client.create_run(experiment, run_name=way).info.run_id for way in [*OUTSIDE, "its own"]}
+    client.log_dict(runs["its own"], {"a": 1}, "scores.json")
+    (home / "artifacts" / runs["its own"] / "artifacts" / "link").symlink_to(other)
+    for run in runs.values():
+        client.set_terminated(run)
+    set_addresses(home, {("runs", runs[way]): OUTSIDE[way](home, other) for way in OUTSIDE})
+    before = content_of(home), content_of(other)
+    with caplog.at_level(logging.WARNING):
+        plan = plan_cleaning(home, NOTHING)
+    assert [leftover.name for leftover in plan if leftover.kind == "run"] == ["its own"]
+    assert f"{len(OUTSIDE)} of MLflow's entries stay: their files lie outside {home}" in caplog.text
+    assert clean(leftover for leftover in plan if leftover.kind == "run") > 0
+    gone = {
+        str(home / "artifacts" / runs["its own"] / "artifacts" / "scores.json"),
+        registry.removeprefix("sqlite:///"),
+    }
+    after = content_of(home), content_of(other)
+    assert {path for path in before[0] if before[0][path] != after[0].get(path)} == gone
+    assert after[1] == before[1]
+    assert {run.info.run_id for run in client.search_runs([experiment])} == set(runs.values()) - {runs["its own"]}
+
+
+def test_a_version_whose_files_lie_outside_stays_with_its_runs(
+    models: list[RegisteredModel], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    roll_back("captioner")
+    MlflowClient().set_registered_model_alias("captioner", CHALLENGER, "4")
+    assert names(plan_cleaning(tmp_path, NOTHING), "version") == ["models:/captioner/3"]
+    model = shelf.model_id(MlflowClient().get_model_version("captioner", "3"))
+    set_addresses(tmp_path, {("logged_models", model): "file:///elsewhere"})
+    assert plan_cleaning(tmp_path, NOTHING) == []
+    assert "file:///elsewhere" in caplog.text
+
+
+def test_a_home_whose_name_decodes_to_that_of_another_leaves_that_alone(tmp_path: Path, migrated: Path) -> None:
+    home, other = tmp_path / "my%20home", tmp_path / "my home"
+    try:
+        for folder in (other, home):
+            folder.mkdir()
+            shutil.copy(migrated, folder / "mlflow.db")
+            connect(f"sqlite:///{folder / 'mlflow.db'}", folder / "artifacts")
+            with tracked_run("score", {}) as run_id:
+                log_dict(run_id, {"a": 1}, "scores.json")
+        shutil.copytree(home / "artifacts", other / "artifacts", dirs_exist_ok=True)
+        before = content_of(other)
+        assert clean(plan_cleaning(home, NOTHING)) > 0
+        assert content_of(other) == before
+        assert not list(home.rglob("scores.json"))
+    finally:
+        mlflow.set_tracking_uri(None)
+        mlflow.set_registry_uri(None)
+
+
+def test_links_out_of_the_home_are_not_followed(
+    registry: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = tmp_path.with_name(f"{tmp_path.name}-other")
+    stages = [make_stage(other, name, days=3) for name in ("first", "second")]
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages" / "linked").symlink_to(stages[0].path)
+    (tmp_path / "partial").symlink_to(other / "stages")
+    before = content_of(other)
+    plan = plan_cleaning(tmp_path, NOTHING)
+    assert [(leftover.name, leftover.bytes) for leftover in plan] == [("linked", 0)]
+    assert f"{tmp_path / 'partial'} stays" in caplog.text
+    assert clean(plan) == 0
+    assert not list((tmp_path / "stages").iterdir())
+    assert content_of(other) == before
