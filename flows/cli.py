@@ -81,7 +81,7 @@ def prepare(context: typer.Context, debug: DebugOption = False) -> None:
 
 @app.command()
 def train(profile: ProfileOption, changes: SetOption = None, as_json: JsonOption = False) -> None:
-    """Run the training flow, from photographs to a registered model. Exit code 4: some could not be read for now."""
+    """Run the training flow, from photographs to a registered model. Exit code 4: some photographs were not read."""
     chosen = _read_profile(profile, changes)
     with prefect(new_home=True):
         from flows.console import log_profile
@@ -111,7 +111,7 @@ def check(
         result = check_data(chosen, tables)
     if not show.check(result, as_json):
         raise typer.Exit(BROKEN)
-    if result.unread:
+    if result.unreachable:
         raise typer.Exit(QUARANTINED)
 
 

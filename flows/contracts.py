@@ -9,7 +9,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from components.artifacts import Artifact, Stage
 from components.dataset import caption_table
-from components.encoder.photographs import PHOTOGRAPHS_FILE, is_transient
+from components.encoder.photographs import PHOTOGRAPHS_FILE
 from components.encoder.registry import describe_encoder
 from components.encoder.store import EmbeddingStore, joined_fingerprint
 from components.evaluation.summary import read_predictions
@@ -185,16 +185,6 @@ def _check(
 def read_report(check: Artifact) -> ContractReport:
     """The report that a check left."""
     return ContractReport.from_json(json.loads((check.path / REPORT_FILE).read_text(encoding="utf-8")))
-
-
-def unread(photographs: Artifact, embeddings: Artifact | None = None) -> tuple[tuple[str, str], ...]:
-    """Name and reason of each photograph that this run is without, and that the next run tries to read again."""
-    if embeddings:
-        failed = EmbeddingStore.open(embeddings.path).quarantine.rename(columns={"reason": "error"})
-    else:
-        failed = pd.read_parquet(photographs.path / PHOTOGRAPHS_FILE)
-    failed = failed[is_transient(failed["error"])]
-    return tuple(zip(failed["file_name"], failed["error"], strict=True))
 
 
 def conclude(checks: Sequence[Artifact], run_id: str) -> tuple[RuleResult, ...]:

@@ -14,7 +14,7 @@ from components.config import EncoderConfig, RuntimeConfig
 from components.dataset.caption_table import read_caption_table
 from components.encoder import extract
 from components.encoder.extract import Shard
-from components.encoder.photographs import PHOTOGRAPHS_FILE
+from components.encoder.photographs import PHOTOGRAPHS_FILE, is_transient
 from components.encoder.pool import EmbeddingPool
 from components.encoder.registry import describe_encoder
 from components.encoder.store import EmbeddingStore, join_stores, write_store
@@ -43,6 +43,20 @@ def extract_embeddings(photographs: Artifact, archives: dict[str, Path], profile
         return join_stores(folder, [EmbeddingStore.open(store.path) for store in stores])
 
     return make(Stage("joined-embeddings", None, stores), join)
+
+
+def unreachable_photographs(stage: Artifact) -> tuple[tuple[str, str], ...]:
+    """Name and reason of each photograph that could not be read, or embedded, and that a later run may be able to read.
+
+    `stage` is the photographs' or the embeddings'.
+    """
+    listed = stage.path / PHOTOGRAPHS_FILE
+    if listed.exists():
+        quarantine = pd.read_parquet(listed).rename(columns={"error": "reason"})
+    else:
+        quarantine = EmbeddingStore.open(stage.path).quarantine
+    passing = quarantine[is_transient(quarantine["reason"])]
+    return tuple(zip(passing["file_name"], passing["reason"], strict=True))
 
 
 def _embed(photographs: Artifact, archives: dict[str, Path], config: EncoderConfig, runtime: RuntimeConfig) -> Artifact:

@@ -29,7 +29,7 @@ SHOWN = 5
 
 
 def training(result: "TrainingResult", as_json: bool) -> int:
-    """The stages, the scores, a few captions, the gallery and the model. Returns the photographs not read for now."""
+    """Stages, scores, a few captions, gallery and model. Returns how many photographs could not be read."""
     stages = [{"name": s.stage, "seconds": round(s.seconds, 2), "reused": s.reused} for s in result.stages]
     if as_json:
         print_json(
@@ -41,9 +41,9 @@ def training(result: "TrainingResult", as_json: bool) -> int:
             report=str(result.gallery),
             stages=stages,
             warnings=[rule.rule for rule in result.warnings],
-            unread=_pairs(result.unread),
+            unreachable=_pairs(result.unreachable),
         )
-        return len(result.unread)
+        return len(result.unreachable)
     table = Table("stage", "seconds", "", box=None, header_style="bold")
     for stage in stages:
         table.add_row(stage["name"], f"{stage['seconds']:.1f}", "reused" if stage["reused"] else "")
@@ -59,8 +59,8 @@ def training(result: "TrainingResult", as_json: bool) -> int:
     if "champion" not in result.model.aliases:
         out.print("         The champion stays another version, and is what commands use; to use this one:")
         out.print(f"         captioning caption --model {result.model.uri} PHOTO")
-    _unread(out, result.unread)
-    return len(result.unread)
+    _unreachable(out, result.unreachable)
+    return len(result.unreachable)
 
 
 def check(result: "CheckResult", as_json: bool) -> bool:
@@ -70,7 +70,7 @@ def check(result: "CheckResult", as_json: bool) -> bool:
     if as_json:
         names = ("table", "rule", "severity", "passed", "observed", "expected", "offenders")
         told = [{name: getattr(rule, name) for name in names} for rule in rules]
-        print_json(passed=passed, rules=told, unread=_pairs(result.unread))
+        print_json(passed=passed, rules=told, unreachable=_pairs(result.unreachable))
         return passed
     out = console()
     for report in result.reports:
@@ -83,7 +83,7 @@ def check(result: "CheckResult", as_json: bool) -> bool:
                 out.print(f"    {offender}")
             if rule.count > SHOWN:
                 out.print(f"    … and {rule.count - SHOWN:,} more: the page has the first {len(rule.offenders)}")
-    _unread(out, result.unread)
+    _unreachable(out, result.unreachable)
     out.print(f"page  {result.page}")
     return passed
 
@@ -103,9 +103,9 @@ def evaluation(result: "EvaluationResult", as_json: bool) -> int:
             against=result.against and result.against.uri,
             differences=[asdict(found) | {"verdict": found.verdict} for found in result.differences],
             report=str(result.gallery),
-            unread=_pairs(result.unread),
+            unreachable=_pairs(result.unreachable),
         )
-        return len(result.unread)
+        return len(result.unreachable)
     out = console()
     out.print(f"{result.model.uri} on {summary.split}, {summary.images:,} images")
     _warnings(out, result.warnings)
@@ -113,8 +113,8 @@ def evaluation(result: "EvaluationResult", as_json: bool) -> int:
     if result.against:
         _differences(out, result.against.uri, result.differences)
     out.print(f"gallery  {result.gallery}")
-    _unread(out, result.unread)
-    return len(result.unread)
+    _unreachable(out, result.unreachable)
+    return len(result.unreachable)
 
 
 def promotion(result: "PromotionResult", as_json: bool) -> bool:
@@ -230,20 +230,20 @@ def _differences(out: Console, against: str, differences: Sequence["Difference"]
         out.print(f"{line}  {found.low:+.3f} to {found.high:+.3f}  p {found.p:.4f}  {found.verdict}")
 
 
-def _pairs(unread: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
-    return [{"file_name": name, "error": error} for name, error in unread]
+def _pairs(unreachable: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"photograph": name, "reason": reason} for name, reason in unreachable]
 
 
-def _unread(out: Console, unread: Sequence[tuple[str, str]]) -> None:
+def _unreachable(out: Console, unreachable: Sequence[tuple[str, str]]) -> None:
     """What the run did without. It is no verdict on these files."""
-    if not unread:
+    if not unreachable:
         return
-    many = f"{len(unread):,} photographs" if len(unread) > 1 else "1 photograph"
+    many = f"{len(unreachable):,} photographs" if len(unreachable) > 1 else "1 photograph"
     out.print(f"{many} could not be read, and this run is without them. Run again once that is fixed:")
-    for name, error in unread[:SHOWN]:
+    for name, error in unreachable[:SHOWN]:
         out.print(f"  {name}: {error}")
-    if len(unread) > SHOWN:
-        out.print(f"  … and {len(unread) - SHOWN:,} more: see quarantine.csv of the run in MLflow")
+    if len(unreachable) > SHOWN:
+        out.print(f"  … and {len(unreachable) - SHOWN:,} more: see quarantine.csv of the run in MLflow")
 
 
 def _warnings(out: Console, rules: Sequence["RuleResult"]) -> None:

@@ -12,7 +12,7 @@ from components.registry.models import RegisteredModel
 from components.registry.promotion import record_evaluation
 from data_contracts.report import RuleResult
 from flows import contracts, judging, tasks
-from flows.embed import extract_embeddings
+from flows.embed import extract_embeddings, unreachable_photographs
 from flows.failure import flow
 from flows.settings import use_mlflow
 
@@ -27,9 +27,9 @@ class TrainingResult:
     summary: Summary
     gallery: Path
     stages: tuple[Artifact, ...]
+    unreachable: tuple[tuple[str, str], ...]
+    """Name and reason of each photograph that could not be read and that a later run may be able to read."""
     warnings: tuple[RuleResult, ...]
-    unread: tuple[tuple[str, str], ...]
-    """Name and reason of each photograph that the model was trained without, and that the next run reads again."""
 
 
 @flow(name="train-captioner")
@@ -73,6 +73,6 @@ def train_captioner(profile: Profile) -> TrainingResult:
         summary=Summary.load(evaluation.path),
         gallery=evaluation.path / GALLERY_FILE,
         stages=stages,
+        unreachable=unreachable_photographs(embeddings),
         warnings=contracts.conclude(judged, run),
-        unread=contracts.unread(photographs, embeddings),
     )

@@ -11,6 +11,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
+from mlflow.exceptions import MlflowException
 
 from components.decoder.caption import Caption, Search
 from components.errors import ConfigurationError
@@ -32,21 +33,37 @@ class CaptionerModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         self.captioner = Captioner(Path(context.artifacts["captioner"]))
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """A row an input: `caption` and `logprob`, the best; `captions` and `logprobs`, the `top_n` best; `error`.
+        """One row per input: `caption` and `logprob`, the best; `captions` and `logprobs`, the `top_n` best; `error`.
 
         An input has an `embedding`, or an `image` (the bytes of an image file, or base64 text of them), or a `path`.
-        One that cannot be read gets an empty caption and the reason in `error`.
+        One that cannot be read gets an empty caption and the reason in `error`. Raises `MlflowException`, which a
+        server answers with 400, for parameters and columns that do not exist.
         """
-        given = dict(params or {})
-        top_n, method = int(given.pop("top_n", 1)), given.pop("search", "greedy")
-        if top_n < 1:
-            raise ConfigurationError(f"top_n must be 1 or more, not {top_n}")
-        if method == "beam" and top_n > 1:
-            given["beam"] = max(int(given.get("beam", Search.beam)), top_n)
-        search = Search(method=method, **given)
-        if not set(COLUMNS) & set(model_input.columns):
+        try:
+            search, top_n = choose(params or {})
+            rows = self._unfold(model_input)
+        except (ConfigurationError, TypeError, ValueError) as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+        return self._caption_rows(rows, search, top_n)
+
+    def _unfold(self, given: pd.DataFrame) -> pd.DataFrame:
+        """One row per input. MLflow makes one row of a request that gives columns as lists, `{"image": [A, B]}`."""
+        columns = {name: list(given[name]) for name in COLUMNS if name in given}
+        if not columns:
             raise ConfigurationError(f"an input has one of the columns {', '.join(COLUMNS)}; here is none of them")
-        embeddings, errors = self._embed(model_input)
+        if len(given) == 1:
+            folded = {name: values[0] for name, values in columns.items() if name != "embedding"}
+            columns |= {name: list(value) for name, value in folded.items() if isinstance(value, list | np.ndarray)}
+        numbers = columns.get("embedding", [])
+        if len(numbers) == self.captioner.dimension and all(isinstance(number, int | float) for number in numbers):
+            columns["embedding"] = [numbers]
+        lengths = {name: len(values) for name, values in columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise ConfigurationError(f"every column has one value per input; here are {lengths}")
+        return pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
+
+    def _caption_rows(self, given: pd.DataFrame, search: Search, top_n: int) -> pd.DataFrame:
+        embeddings, errors = self._embed(given)
         good = [row for row, error in enumerate(errors) if not error]
         rows: list[list[Caption]] = [[] for _ in errors]
         for row, captions in zip(good, self.captioner.caption(embeddings, search), strict=True):
@@ -100,6 +117,17 @@ class CaptionerModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             except ValueError:
                 return "neither the bytes of an image nor base64 of them"
         return _read_file(path) if isinstance(path, str) else "no image, no embedding and no path"
+
+
+def choose(params: dict[str, Any]) -> tuple[Search, int]:
+    """The search that a request's parameters ask for, and how many captions. Raises `ConfigurationError`."""
+    given = dict(params)
+    top_n, method = int(given.pop("top_n", 1)), given.pop("search", "greedy")
+    if top_n < 1:
+        raise ConfigurationError(f"top_n must be 1 or more, not {top_n}")
+    if method == "beam" and top_n > 1:
+        given["beam"] = max(int(given.get("beam", Search.beam)), top_n)
+    return Search(method=method, **given), top_n
 
 
 def _read_file(path: str) -> bytes | str:

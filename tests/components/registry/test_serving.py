@@ -92,3 +92,50 @@ def test_a_request_with_pictures_is_answered_with_captions(
     assert (second["caption"], second["logprob"]) == ("", None)
     assert "image" in second["error"]
     assert httpx.post(f"{server}/invocations", json={"dataframe_records": "x"}, timeout=60).status_code == 400
+    a_request_of_any_form_has_one_answer_per_picture(server, own, good)
+    a_bad_request_is_answered_with_our_message(server, records)
+
+
+def a_request_of_any_form_has_one_answer_per_picture(server: str, own: Captioner, good: bytes) -> None:
+    """Of the same server: starting one takes longest."""
+    image, vectors = base64.b64encode(good).decode(), own.embed([good])[0].tolist()
+    ((best,),) = own.caption(own.embed([good])[0], Search())
+    captioned, none = [best.text, ""], [""]
+    forms: list[tuple[dict[str, object], list[str]]] = [
+        ({"inputs": {"image": [image, image]}}, [best.text] * 2),
+        ({"inputs": {"image": image}}, [best.text]),
+        ({"inputs": {"image": [image, None]}}, captioned),
+        ({"inputs": {"embedding": vectors}}, [best.text]),
+        ({"inputs": {"embedding": vectors[0]}}, [best.text]),
+        ({"inputs": [{"image": image}, {"image": "no picture"}]}, captioned),
+        ({"instances": [{"image": image}, {"image": image}]}, [best.text] * 2),
+        ({"instances": [{"image": image}]}, [best.text]),
+        ({"dataframe_records": [{"image": image}, {"embedding": vectors[0]}]}, [best.text] * 2),
+        ({"dataframe_split": {"columns": ["image"], "data": [[image], [None]]}}, captioned),
+        ({"dataframe_records": [{"image": image}, {"image": None}]}, captioned),
+        ({"dataframe_records": [{"image": None}]}, none),
+        ({"inputs": {"path": ["a.jpg", "b.jpg"]}}, ["", ""]),
+    ]
+    for request, expected in forms:
+        answer = httpx.post(f"{server}/invocations", json=request, timeout=60)
+        assert answer.status_code == 200, (request.keys(), answer.text)
+        rows = answer.json()["predictions"]
+        assert [row["caption"] for row in rows] == expected, str(request)[:60]
+        assert [bool(row["error"]) for row in rows] == [not text for text in expected]
+
+
+def a_bad_request_is_answered_with_our_message(server: str, records: list[dict[str, str]]) -> None:
+    for params, reason in (
+        ({"search": "widest"}, "search must be greedy, beam or sample, not 'widest'"),
+        ({"search": "beam", "beam": 0}, "beam must be 1 or more"),
+        ({"top_n": 0}, "top_n must be 1 or more"),
+        ({"search": "sample", "temperature": 0.0}, "temperature must be above 0"),
+    ):
+        answer = httpx.post(f"{server}/invocations", json={"dataframe_records": records, "params": params}, timeout=60)
+        assert (answer.status_code, reason in answer.text) == (400, True), answer.text[-300:]
+    for request, reason in (
+        ({"dataframe_records": [{"picture": "x"}]}, "one of the columns"),
+        ({"inputs": {"image": ["x", "y"], "path": ["z"]}}, "one value per input"),
+    ):
+        answer = httpx.post(f"{server}/invocations", json=request, timeout=60)
+        assert (answer.status_code, reason in answer.text) == (400, True), answer.text[-300:]
