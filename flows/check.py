@@ -23,7 +23,7 @@ class CheckResult:
     run_id: str
     reports: tuple[ContractReport, ...]
     page: Path
-    unreachable: tuple[tuple[str, str], ...]
+    unreachable: tuple[tuple[str, str], ...] = ()
     """Name and reason of each photograph that could not be read, and that the next run reads again."""
 
 

@@ -108,11 +108,11 @@ def _read(spark: "SparkSession", images: Location, listed: pd.DataFrame) -> "Dat
     files = listed[["uri", "file_name", "problem"]]
     given = spark.createDataFrame(files, "uri string, file_name string, problem string")
     spread = given.repartition(max(spark.sparkContext.defaultParallelism, len(files) // TASK))
-    reader = _make_reader(str(images).rstrip("/"), local=not is_url(images))
+    reader = make_reader(str(images).rstrip("/"), local=not is_url(images))
     return spread.mapInPandas(reader, "uri string, content binary, problem string")
 
 
-def _make_reader(root: str, *, local: bool) -> "Callable[[Iterator[pd.DataFrame]], Iterator[pd.DataFrame]]":
+def make_reader(root: str, *, local: bool) -> "Callable[[Iterator[pd.DataFrame]], Iterator[pd.DataFrame]]":
     """What reads files below `root`. It travels to the executors, where this project need not be installed."""
     limit, again = MAX_BYTES, TRIED_AGAIN
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from components.encoder import photographs as photographs_module
-from components.encoder.photographs import read_photographs
+from components.encoder.photographs import is_transient, read_photographs
 from components.errors import ConfigurationError
 from data_contracts.schema import PHOTOGRAPHS
 
@@ -118,3 +118,21 @@ def test_no_photographs_give_an_empty_table(tmp_path: Path) -> None:
 def test_an_archive_that_is_no_archive_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"nowhere\.zip"):
         read_photographs(listed((1, "a", "1.jpg")), {"a": tmp_path / "nowhere.zip"})
+
+
+def test_what_an_earlier_attempt_has_read_is_not_read_again(tmp_path: Path) -> None:
+    folder = in_folder(tmp_path, {"a.jpg": b"a", "c.jpg": b"c"})
+    images = listed((1, "a", "a.jpg"), (2, "a", "b.jpg"), (3, "a", "c.jpg"))
+    earlier = read_photographs(images, {"a": folder})
+    assert is_transient(earlier["error"]).tolist() == [False, True, False]
+    (folder / "a.jpg").unlink()
+    (folder / "b.jpg").write_bytes(b"b")
+    table = read_photographs(images, {"a": folder}, earlier)
+    assert table["digest"].tolist() == [hashlib.sha256(content).hexdigest() for content in (b"a", b"b", b"c")]
+    assert dtypes(table) == PHOTOGRAPHS
+
+
+def test_too_large_a_file_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(photographs_module, "MAX_BYTES", 2)
+    table = read_photographs(listed((1, "a", "a.jpg")), {"a": in_folder(tmp_path, {"a.jpg": b"abc"})})
+    assert is_transient(table["error"]).tolist() == [False]
