@@ -81,7 +81,7 @@ def prepare(context: typer.Context, debug: DebugOption = False) -> None:
 
 @app.command()
 def train(profile: ProfileOption, changes: SetOption = None, as_json: JsonOption = False) -> None:
-    """Run the training flow, from photographs to a registered model. Exit code 4: some photographs were not read."""
+    """Run the training flow, from photographs to a registered model. Exit code 4: photographs could not be read."""
     chosen = _read_profile(profile, changes)
     with prefect(new_home=True):
         from flows.console import log_profile

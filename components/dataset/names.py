@@ -61,9 +61,9 @@ class Names:
         """
         if name in self.exact:
             return name, EXACTLY
-        if len(same := self.by_base.get(name, [])) == 1:
-            return same[0], EXACTLY
         parts = normal_parts(name)
+        if parts and len(same := self.by_base.get(name, [])) == 1:
+            return same[0], EXACTLY
         for candidates, way in self._candidates(parts, alone=alone):
             if len(candidates) > 1:
                 both = " and ".join(sorted(candidates)[:2])

@@ -1,0 +1,162 @@
+"""Tables as spreadsheets, databases and notebooks write them."""
+
+import codecs
+import itertools
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.dataset.rows import decode, read_csv
+from components.dataset.tables import DELIMITERS, listed
+from components.errors import ConfigurationError
+
+ROWS = [("a.jpg", "A dog, brown; small | fast\tred."), ("a.jpg", 'A "big" dog'), ("ü.jpg", "été")]
+
+
+def text_of(rows: list[tuple[str, str]], delimiter: str, end: str = "\n", quote_all: bool = False) -> str:
+    def field(text: str) -> str:
+        quoted = quote_all or any(sign in text for sign in f'{delimiter}"\n\r')
+        return '"' + text.replace('"', '""') + '"' if quoted else text
+
+    return "".join(delimiter.join(map(field, row)) + end for row in [("image", "caption"), *rows])
+
+
+def pairs(text: str, delimiter: str = "") -> list[tuple[str, str]]:
+    rows = read_csv(text, "captions.csv", "image", "caption", delimiter)
+    return list(zip(rows["name"], rows["caption"], strict=True))
+
+
+def refused(text: str, delimiter: str = "") -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        read_csv(text, "captions.csv", "image", "caption", delimiter)
+    assert "captions.csv" in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "end", "quote_all", "encoding"),
+    list(itertools.product(DELIMITERS, ["\n", "\r\n", "\r"], [False, True], ["utf-8", "utf-8-sig", "utf-16"])),
+)
+def test_a_table_is_read_however_it_was_exported(delimiter: str, end: str, quote_all: bool, encoding: str) -> None:
+    content = text_of(ROWS, delimiter, end, quote_all).encode(encoding)
+    assert pairs(decode(content, "captions.csv")) == ROWS
+
+
+def test_a_byte_order_mark_may_be_of_either_order() -> None:
+    for mark, encoding in ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")):
+        assert decode(mark + "é".encode(encoding), "x") == "é"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=;\nimage;caption\na;x, y\n",
+        "\n\nimage;caption\na;x, y\n",
+        "id;image;caption;;\n1;a;x, y;;\n;;;;\n",
+        'image_|"image"|"caption"\n1|a|x, y\n',
+        "comment,with,commas|image|caption\n1|a|x, y\n",
+        "image | number | caption\na | 0 | x, y\n",
+        'image;caption\n"a";"x, y"\n',
+        "image;caption\na;x, y;;;\n",
+    ],
+)
+def test_the_delimiter_is_that_of_the_header(text: str) -> None:
+    assert pairs(text) == [("a", "x, y")]
+
+
+def test_a_delimiter_may_be_set() -> None:
+    assert pairs("image~caption\na~x, y\n", "~") == [("a", "x, y")]
+    assert pairs("image,caption\na,x; y\n", ",") == [("a", "x; y")]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (
+            "image| number| caption\na.jpg| 0| x\nb.jpg| 4   A dog runs .\n",
+            "line 3 has 2 of 3 fields (b.jpg,  4   A dog runs .)",
+        ),
+        ("image,caption\na.jpg,x, y\n", "line 2 has 3 fields, the header 2; put fields with commas in double quotes"),
+        ("image,caption,image\na,b,c\n", "several columns image"),
+        ("file;text\na;b\n", "has no column image, caption; it has 'file', 'text'"),
+        ("", "is empty"),
+        ("\n \n", "is empty"),
+        ('image,caption\na.jpg,"x\n', "line 2: a quote opens here and is never closed"),
+        (
+            'image,caption\na.jpg,x\nb.jpg,"Stop sign\nc.jpg,y\nd.jpg,"Open sign\ne.jpg,z\n',
+            "line 3: a quote opens here and takes in whole rows",
+        ),
+        ('image\tcaption\na.jpg\t"x\nb.jpg\ty\n', "line 2: a quote opens here"),
+        ("image,caption\na.jpg," + "x" * (1 << 21), "line 2: field larger than field limit"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_named_by_its_line(text: str, fault: str) -> None:
+    assert fault in refused(text)
+
+
+@pytest.mark.parametrize(
+    "caption",
+    [
+        'a 12" pizza',
+        'the "big" dog',
+        "it's a dog",
+        "5' 2\"",
+        'says \\"hi\\"',
+        "“curly”",
+        "a\nb",
+        "one, two\nthree, four",
+    ],
+)
+def test_quotes_and_line_ends_inside_a_caption_are_text(caption: str) -> None:
+    assert pairs(text_of([("a.jpg", caption), ("b.jpg", "x")], ",")) == [("a.jpg", caption), ("b.jpg", "x")]
+
+
+def test_a_quote_inside_an_unquoted_field_is_text() -> None:
+    assert pairs('image,caption\na.jpg,a 12" pizza\nb.jpg,the "big" dog\n') == [
+        ("a.jpg", 'a 12" pizza'),
+        ("b.jpg", 'the "big" dog'),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cell", "texts"),
+    [
+        ('["a dog", "a cat"]', ["a dog", "a cat"]),
+        ("['a dog', \"it's a cat\"]", ["a dog", "it's a cat"]),
+        ('["été"]', ["été"]),
+        ("[a dog]", ["[a dog]"]),
+        ("[]", ["[]"]),
+        ("[1, 2]", ["[1, 2]"]),
+        ("a dog", ["a dog"]),
+        ("[" * 3000 + "]" * 3000, ["[" * 3000 + "]" * 3000]),
+        ("[__import__('os')]", ["[__import__('os')]"]),
+    ],
+)
+def test_a_list_in_a_cell_is_as_many_captions(cell: str, texts: list[str]) -> None:
+    assert listed(cell) == texts
+
+
+def test_lines_are_counted_as_an_editor_does() -> None:
+    rows = read_csv('\nimage,caption\na,"x\ny"\n\nb,z\n', "captions.csv", "image", "caption")
+    assert rows.index.tolist() == [3, 6]
+    assert "line 6 has 1 of 2 fields" in refused('\nimage,caption\na,"x\ny"\n\nb\n')
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20)
+
+
+@given(
+    rows=st.lists(st.tuples(st.sampled_from(["a.jpg", "b/c.png"]), texts.filter(str.strip)), min_size=1, max_size=5),
+    delimiter=st.sampled_from(DELIMITERS),
+)
+def test_any_caption_comes_back(rows: list[tuple[str, str]], delimiter: str) -> None:
+    kept = [(name, text) for name, text in rows if not text.startswith("[")]
+    assert pairs(text_of([*kept, ("a.jpg", "x")], delimiter, quote_all=True)) == [*kept, ("a.jpg", "x")]
+
+
+def test_flickr_30k_s_own_file_is_read(tmp_path: Path) -> None:
+    text = "image_name| comment_number| comment\n1.jpg| 0| Two men .\n1.jpg| 1| A man , in green .\n"
+    rows = read_csv(text, "results.csv", "image_name", "comment")
+    assert rows.to_numpy().tolist() == [["1.jpg", "Two men ."], ["1.jpg", "A man , in green ."]]
