@@ -178,6 +178,8 @@ class UrlArchive(ImageArchive):
     def entries(self) -> list[Entry]:  # noqa: D102
         try:
             return sorted(find_files(self._files, self._root))
+        except FileNotFoundError as error:
+            raise ConfigurationError(f"cannot list {self._url}: {why_failed(error)}. Correct the address") from error
         except self._failures as error:
             raise CaptioningError(f"cannot list {self._url}: {why_failed(error)}. Run again") from error
 

@@ -34,9 +34,9 @@ def find_files(files: Any, root: str) -> Iterator[Entry]:
     own, below = type(files), root.rstrip("/") + "/"
     is_async = issubclass(own, AsyncFileSystem)
     walks = own._find is AsyncFileSystem._find if is_async else own.find is AbstractFileSystem.find
-    if not walks:  # a store's own, which lists all keys at once and raises what goes wrong; nothing is no folder
-        found = files.find(root, detail=True) or {entry["name"]: entry for entry in files.ls(root, detail=True)}
-        yield from (_found(name.removeprefix(below), entry) for name, entry in found.items() if _is_file(entry))
+    if not walks:  # a store's own, which lists all keys at once, and raises what goes wrong
+        found = files.find(root, detail=True).items()
+        yield from (_found(name.removeprefix(below), entry) for name, entry in found if _is_file(entry))
         return
     # fsspec's own walk passes over the folders that it cannot list.
     folders, seen = [root], {root.rstrip("/")}
