@@ -54,7 +54,8 @@ class Artifact:
 class Incomplete(int):
     """Rows of a stage some of whose inputs could not be reached: this run goes on with them, the next one tries again.
 
-    What the stage has written is then in its partial folder, when it is resumable.
+    The artefact is then kept under a key of its content too, so that no other run finds it or has it replaced under
+    its hands. The next attempt finds a copy of its files in its folder, when the stage is resumable.
     """
 
 
@@ -109,10 +110,6 @@ def run_stage(home: Path, stage: Stage, work: Callable[[Path], int], *, resumabl
         if artifact is not None and (artifact.key, artifact.parents) != wanted:
             log.warning("%s has a manifest of another key; it is made again", final)
             _discard(final)
-        elif artifact is not None and not artifact.complete:
-            _discard(partial)
-            partial.parent.mkdir(parents=True, exist_ok=True)
-            final.rename(partial)
         elif artifact is not None:
             os.utime(final / MANIFEST)  # when it was last used
             return replace(artifact, seconds=time.monotonic() - started, reused=True)
@@ -122,6 +119,11 @@ def run_stage(home: Path, stage: Stage, work: Callable[[Path], int], *, resumabl
             partial.mkdir(parents=True, exist_ok=True)
             rows = work(partial)
             artifact = _commit(stage, partial, final, rows)
+            if resumable and not artifact.complete:
+                copy = partial.with_name(f"{partial.name}.tmp")
+                _discard(copy)
+                shutil.copytree(artifact.path, copy, ignore=shutil.ignore_patterns(MANIFEST))
+                copy.rename(partial)
         return replace(artifact, seconds=time.monotonic() - started)
 
 
@@ -196,15 +198,23 @@ def _commit(stage: Stage, partial: Path, final: Path, rows: int) -> Artifact:
     for leftover in partial.rglob("*.tmp"):
         leftover.unlink()
     files = file_digests(partial)
+    digest, key, complete = digest_of(files), stage.key, not isinstance(rows, Incomplete)
+    if not complete:
+        key = hashlib.sha256(f"{key} {digest}".encode()).hexdigest()
+        final = final.with_name(f"{stage.name}-{key[:16]}")
     artifact = Artifact(
         stage=stage.name,
-        key=stage.key,
+        key=key,
         path=final,
-        digest=digest_of(files),
+        digest=digest,
         rows=rows,
         parents=tuple(parent.digest for parent in stage.parents),
-        complete=not isinstance(rows, Incomplete),
+        complete=complete,
     )
+    if not complete and find_artifact(final):  # an earlier attempt came to the same
+        os.utime(final / MANIFEST)
+        _discard(partial)
+        return artifact
     fields = {k: v for k, v in asdict(artifact).items() if k not in ("path", "seconds", "reused")}
     made_by = {"config": stage.values, "sources": dict(stage.sources), "commit": commit()}
     with write_atomic(partial / MANIFEST) as temporary:

@@ -72,7 +72,7 @@ def photograph_suite(limits: Limits) -> Suite:
         warning("photograph-once", holds("again", False), "no photograph twice in a split",
                 remedy="Give its captions to one of the two: they count as different photographs."),
         warning("photograph-readable", holds("readable", True), "every photograph readable from its archive",
-                remedy="Replace these files; until then the run goes on without them."),
+                remedy="Make these files readable and run again; this run goes on without them."),
         warning("photograph-not-empty", holds("empty", False), "no empty file",
                 remedy="Replace these files; until then the run goes on without them."),
     ])  # fmt: skip

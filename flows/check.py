@@ -10,7 +10,7 @@ from components.profile import Profile
 from components.registry import tracking
 from data_contracts.report import ContractReport, ContractViolation, to_html
 from flows import contracts, tasks
-from flows.embed import extract_embeddings
+from flows.embed import extract_embeddings, unreachable_photographs
 from flows.failure import flow
 from flows.invocation import CHEAP
 from flows.settings import settings, use_mlflow
@@ -23,12 +23,15 @@ class CheckResult:
     run_id: str
     reports: tuple[ContractReport, ...]
     page: Path
+    unreachable: tuple[tuple[str, str], ...] = ()
+    """Name and reason of each photograph that could not be read, and that the next run reads again."""
 
 
 @flow(name="check-data")
 def check_data(profile: Profile, only: Collection[str] = CHEAP) -> CheckResult:
     """Judges the tables of a profile's data set; a broken contract does not keep the others from being judged."""
     reports: list[ContractReport] = []
+    unreachable: tuple[tuple[str, str], ...] = ()
 
     def judge(table: str, check: Callable[..., Artifact], *data: Artifact) -> None:
         if table in only:
@@ -49,12 +52,14 @@ def check_data(profile: Profile, only: Collection[str] = CHEAP) -> CheckResult:
         if {"images", "embeddings", "training_set"} & set(only):
             photographs = tasks.list_photographs(dataset, captions, profile)
             judge("images", contracts.check_images, photographs, captions)
+            unreachable = unreachable_photographs(photographs)
         if {"embeddings", "training_set"} & set(only):
             embeddings = extract_embeddings(photographs, tasks.archives_of(dataset, profile), profile)
             judge("embeddings", contracts.check_embeddings, embeddings, captions)
+            unreachable = unreachable_photographs(embeddings)
         if "training_set" in only:
             judge("training_set", contracts.check_training_set, captions, vocabulary, embeddings)
         contracts.publish_page(reports, run)
     page = settings().home / "contracts.html"
     page.write_text(to_html(reports, f"Data contracts of {profile.name}"), encoding="utf-8")
-    return CheckResult(run, tuple(reports), page)
+    return CheckResult(run, tuple(reports), page, unreachable)

@@ -103,7 +103,7 @@ def check(
     changes: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge a data set by its contracts; train nothing. Exit code 3: one is broken."""
+    """Judge a data set by its contracts; train nothing. Exit code 3: one is broken, 4: some files were not read."""
     chosen, tables = _read_profile(profile, changes), read_tables(only)
     with prefect(new_home=True):
         from flows.check import check_data
@@ -111,6 +111,8 @@ def check(
         result = check_data(chosen, tables)
     if not show.check(result, as_json):
         raise typer.Exit(BROKEN)
+    if result.unreachable:
+        raise typer.Exit(QUARANTINED)
 
 
 @app.command()
@@ -132,7 +134,8 @@ def evaluate(
 
         log_profile(chosen)
         result = evaluate_captioner(model, chosen, split, against)
-    show.evaluation(result, as_json)
+    if show.evaluation(result, as_json):
+        raise typer.Exit(QUARANTINED)
 
 
 @app.command()
@@ -158,7 +161,7 @@ def score(
     from components.scoring.inputs import list_images
 
     prepare_folder(out.absolute())  # a wrong path is told before anything is started
-    if not (listing := list_images(images)).inputs:
+    if not (listing := list_images(images, marked=False)).inputs:
         found = listing.summary() or "it is empty"
         raise ConfigurationError(f"{images} holds no picture; {found}")
     given = Path(images)  # spelt in one way: another would be other rows

@@ -45,9 +45,16 @@ def extract_embeddings(photographs: Artifact, archives: dict[str, Path], profile
     return make(Stage("joined-embeddings", None, stores), join)
 
 
-def unreachable_photographs(embeddings: Artifact) -> tuple[tuple[str, str], ...]:
-    """Name and reason of each photograph without an embedding that a later run may be able to read."""
-    quarantine = EmbeddingStore.open(embeddings.path).quarantine
+def unreachable_photographs(stage: Artifact) -> tuple[tuple[str, str], ...]:
+    """Name and reason of each photograph that could not be read, or embedded, and that a later run may be able to read.
+
+    `stage` is the photographs' or the embeddings'.
+    """
+    listed = stage.path / PHOTOGRAPHS_FILE
+    if listed.exists():
+        quarantine = pd.read_parquet(listed).rename(columns={"error": "reason"})
+    else:
+        quarantine = EmbeddingStore.open(stage.path).quarantine
     passing = quarantine[is_transient(quarantine["reason"])]
     return tuple(zip(passing["file_name"], passing["reason"], strict=True))
 
@@ -63,7 +70,7 @@ def _embed(photographs: Artifact, archives: dict[str, Path], config: EncoderConf
             _embed_on_ray(shards, archives, config, pool, runtime)
         else:
             for group in in_batches(shards, SHARDS_A_TASK):
-                embed_shards(group, archives, config, pool)
+                pool.transient |= embed_shards(group, archives, config, pool)
         return write_store(folder, table, pool)
 
     return make(Stage("embeddings", {"encoder": card.fingerprint}, [photographs]), work)
@@ -96,9 +103,12 @@ def embed_for_model(
 
 
 @task(tags=["gpu"])
-def embed_shards(shards: Sequence[Shard], archives: dict[str, Path], config: EncoderConfig, pool: EmbeddingPool) -> int:
-    """Some shards' embeddings, into the pool."""
-    return extract.embed_shards(shards, archives, extract.load_engine(config), pool)
+def embed_shards(
+    shards: Sequence[Shard], archives: dict[str, Path], config: EncoderConfig, pool: EmbeddingPool
+) -> dict[str, str]:
+    """Some shards' embeddings, into the pool. Returns what has none for now, by digest with its reason."""
+    extract.embed_shards(shards, archives, extract.load_engine(config), pool)
+    return pool.transient
 
 
 def _embed_on_ray(
@@ -126,7 +136,8 @@ def _embed_on_ray(
         # Ray gives out the GPUs, not the tag's limit.
         embed = embed_shards.with_options(tags=[])
         with remote_options(num_cpus=1, num_gpus=runtime.gpus):
-            embed.map(groups, unmapped(archives), unmapped(config), unmapped(pool)).result()
+            for failed in embed.map(groups, unmapped(archives), unmapped(config), unmapped(pool)).result():
+                pool.transient |= failed
 
     if groups:
         embed_on_ray()

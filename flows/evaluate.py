@@ -14,7 +14,7 @@ from components.registry.models import RegisteredModel, describe
 from components.registry.promotion import record_evaluation
 from data_contracts.report import RuleResult
 from flows import contracts, judging, tasks
-from flows.embed import embed_for_model
+from flows.embed import embed_for_model, unreachable_photographs
 from flows.failure import flow
 from flows.settings import use_mlflow
 
@@ -33,6 +33,8 @@ class EvaluationResult:
     differences: tuple[Difference, ...]
     """From the model it was judged against, if any; positive where it is better."""
     warnings: tuple[RuleResult, ...]
+    unreachable: tuple[tuple[str, str], ...]
+    """Name and reason of each photograph of the split that could not be read, and that the next run reads again."""
 
 
 @flow(name="evaluate-captioner")
@@ -55,21 +57,25 @@ def evaluate_captioner(model: str, profile: Profile, split: str, against: str | 
         photographs = tasks.list_photographs(dataset, captions, profile)
         images_ok = contracts.check_images(photographs, captions, profile, run)
 
-        def judge(judged: RegisteredModel) -> tuple[Artifact, list[Artifact]]:
+        def judge(judged: RegisteredModel) -> tuple[Artifact, Artifact, list[Artifact]]:
             log.info("judging %s", judged.uri)
             archives = tasks.archives_of(dataset, profile)
             embeddings = embed_for_model(judged, photographs, captions, archives, split)
             embeddings_ok = contracts.check_embeddings(embeddings, captions, profile, run, split)
             evaluation = judging.evaluate_captioner(judged, dataset, captions, embeddings, profile, split)
-            return evaluation, [
-                embeddings_ok,
-                contracts.check_predictions(evaluation, captions, embeddings, profile, split, run),
-            ]
+            return (
+                evaluation,
+                embeddings,
+                [
+                    embeddings_ok,
+                    contracts.check_predictions(evaluation, captions, embeddings, profile, split, run),
+                ],
+            )
 
-        evaluation, judged_ok = judge(first)
+        evaluation, embeddings, judged_ok = judge(first)
         differences: list[Difference] = []
         if other:
-            against_evaluation, _ = judge(other)
+            against_evaluation, *_ = judge(other)
             differences = read_comparison(judging.compare_evaluations(evaluation, against_evaluation, run).path)
             judging.keep_evaluation(against_evaluation, run, judging.AGAINST)
         judging.publish_evaluation(evaluation, run)
@@ -86,4 +92,5 @@ def evaluate_captioner(model: str, profile: Profile, split: str, against: str | 
         against=other,
         differences=tuple(differences),
         warnings=contracts.conclude((captions_ok, images_ok, *judged_ok), run),
+        unreachable=unreachable_photographs(embeddings),
     )

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 
 from prefect.artifacts import create_link_artifact, create_table_artifact
 
-from components.artifacts import Artifact, Stage
+from components.artifacts import Artifact, Incomplete, Stage
 from components.config import EvaluationConfig
 from components.dataset import caption_table
 from components.dataset.archive import open_archive
 from components.dataset.listing import Listing
 from components.encoder.decoding import MAX_BYTES
 from components.encoder.store import EmbeddingStore
-from components.errors import BadImageError
+from components.errors import TRIED_AGAIN, BadImageError
 from components.evaluation.comparison import COMPARISON_FILE, compare, read_comparison, write_comparison
 from components.evaluation.summary import GALLERY_FILE, Summary
 from components.profile import Profile
 from components.registry import models, tracking
 from components.registry.captioner import Captioner
 from components.scoring import inputs
-from flows.tasks import archives_of, by_code, log, make, task
+from flows.tasks import archives_of, by_code, log, make, task, tell_listing
 
 if TYPE_CHECKING:
     from components.evaluation.showcase import OwnPictures
@@ -57,9 +57,9 @@ def evaluate_captioner(
         store = EmbeddingStore.open(embeddings.path)
         captioner.require_encoders(store.fingerprint)
         images, table = caption_table.read_caption_table(captions.path)
-        own = _own_pictures(captioner, config.pictures, pictures) if config.pictures else None
+        own, lost = _own_pictures(captioner, config.pictures, pictures) if config.pictures else (None, [])
         archives, training = archives_of(dataset, profile), profile.dataset.train_split
-        return evaluate(
+        rows = evaluate(
             captioner,
             Material(images, table, store, archives, training, own),
             split,
@@ -68,7 +68,10 @@ def evaluate_captioner(
             identity | {"Encoder": ", ".join(f"{card.name} {card.fingerprint}" for card in store.encoders)},
             folder,
         )
+        return Incomplete(rows) if any(reason.endswith(TRIED_AGAIN) for reason in lost) else rows
 
+    if config.pictures:
+        tell_listing(config.pictures)
     package = f"package {model.digest[:16]}"
     name = package if isinstance(model, Artifact) else f"{model.uri}, {package}"
     given = [name, "java" if find_java() else "no java"]
@@ -87,7 +90,8 @@ def find_pictures(config: EvaluationConfig) -> Listing:
     return inputs.list_images(config.pictures) if config.pictures else Listing((), {})
 
 
-def _own_pictures(captioner: Captioner, images: Path, listing: Listing) -> "OwnPictures":
+def _own_pictures(captioner: Captioner, images: Path, listing: Listing) -> tuple["OwnPictures", list[str]]:
+    """The pictures that can be shown, and why the others cannot."""
     from components.evaluation.showcase import OwnPictures
 
     names = listing.names
@@ -95,18 +99,19 @@ def _own_pictures(captioner: Captioner, images: Path, listing: Listing) -> "OwnP
         log.info("%s: %s", images, listing.summary())
     if len(names) > OWN_PICTURES:
         log.warning("%s has %d pictures; the gallery shows the first %d", images, len(names), OWN_PICTURES)
-    contents: dict[str, bytes] = {}
+    contents, lost = dict[str, bytes](), dict[str, str]()
     with open_archive(inputs.archives_of(images)[inputs.INPUT]) as archive:
         for name in names[:OWN_PICTURES]:
             try:
                 contents[name] = archive.read(name, MAX_BYTES)
             except BadImageError as error:
-                log.warning("%s is not in the gallery: %s", name, error)
+                lost[name] = str(error)
     embeddings, bad = captioner.embed(list(contents.values()))
-    for row, error in bad.items():
-        log.warning("%s is not in the gallery: %s", list(contents)[row], error)
+    lost |= {list(contents)[row]: str(error) for row, error in bad.items()}
+    for name, reason in lost.items():
+        log.warning("%s is not in the gallery: %s", name, reason)
     good = {name: content for row, (name, content) in enumerate(contents.items()) if row not in bad}
-    return OwnPictures(good, embeddings)
+    return OwnPictures(good, embeddings), list(lost.values())
 
 
 @task

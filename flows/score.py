@@ -10,7 +10,7 @@ from typing import Literal
 import pandas as pd
 from pydantic import PositiveInt
 
-from components.artifacts import Artifact, Incomplete, Stage, take_turn
+from components.artifacts import Artifact, Incomplete, Stage, take_turn, write_atomic
 from components.config import Address, Section
 from components.dataset.listing import Listing
 from components.decoder.caption import Search
@@ -110,8 +110,7 @@ def _score(request: ScoringRequest) -> ScoringResult:
     )
 
 
-def _write_facts(folder: Path, listing: Listing, rows: pd.DataFrame) -> None:
-    bad = rows[rows["error"] != ""]
+def _write_facts(folder: Path, listing: Listing, bad: pd.DataFrame) -> None:
     unread = dict(zip(bad["uri"], bad["error"], strict=True))
     facts = {"inputs": len(listing.inputs), "unread": unread}
     (folder / LISTING_FILE).write_text(json.dumps(facts), encoding="utf-8")
@@ -136,10 +135,11 @@ def list_inputs(images: str) -> tuple[Artifact, Mapping[str, int]]:
     def work(folder: Path) -> int:
         path = folder / INPUTS_FILE
         table = inputs.read_inputs(images, listing, pd.read_parquet(path) if path.exists() else None)
-        score.with_identity(table).to_parquet(path, index=False)
-        _write_facts(folder, listing, table)
-        again = is_transient(table["error"]).any() or inputs.may_change_unseen(listing)
-        return Incomplete(len(table)) if again else len(table)
+        with write_atomic(path) as temporary:  # a kill must leave nothing that the next attempt cannot read
+            score.with_identity(table).to_parquet(temporary, index=False)
+        failed = is_transient(table["error"])
+        _write_facts(folder, listing, table[failed])
+        return Incomplete(len(table)) if failed.any() or inputs.may_change_unseen(listing) else len(table)
 
     stage = Stage("inputs", None, inputs=[images, inputs.fingerprint(listing)])
     return make(stage, work, resumable=True), listing.ignored
@@ -158,7 +158,7 @@ def caption_images(given: Artifact, request: ScoringRequest, scorer: Scorer) -> 
         captioner, archives = models.load_captioner(scorer.model), inputs.archives_of(request.images)
         return score.score_parts(new, known, archives, captioner, scorer, settings().embeddings, folder)
 
-    what = hashlib.sha256(new[["uri", "image_id"]].to_csv(index=False).encode()).hexdigest()
+    what = hashlib.sha256(new[["uri", "image_id", "error"]].to_csv(index=False).encode()).hexdigest()
     stage = Stage("scoring", scorer.identity, inputs=[what, scorer.model, settings().mlflow])
     return make(stage, work, resumable=True)
 
@@ -176,9 +176,9 @@ def caption_on_spark(request: ScoringRequest, scorer: Scorer) -> tuple[Artifact,
 
     def work(folder: Path) -> int:
         rows = score_on_spark(spark_session(settings().spark_master), request.images, listed, known, scorer, folder)
-        _write_facts(folder, listing, rows)
+        _write_facts(folder, listing, rows[rows["error"] != ""])
         # Whatever the data set lacks must be among the rows.
-        new = dataset.new_inputs(rows, known)
+        new = dataset.new_rows(rows, known)
         lacking = listed.loc[~listed["uri"].isin({*known["uri"], *rows["uri"]}), "uri"]
         pd.concat([new["uri"], lacking]).to_frame().to_parquet(folder / INPUTS_FILE, index=False)
         return Incomplete(len(new)) if is_transient(rows["error"]).any() else len(new)

@@ -41,7 +41,7 @@ def training(result: "TrainingResult", as_json: bool) -> int:
             report=str(result.gallery),
             stages=stages,
             warnings=[rule.rule for rule in result.warnings],
-            unreachable=[{"photograph": name, "reason": reason} for name, reason in result.unreachable],
+            unreachable=_pairs(result.unreachable),
         )
         return len(result.unreachable)
     table = Table("stage", "seconds", "", box=None, header_style="bold")
@@ -59,10 +59,7 @@ def training(result: "TrainingResult", as_json: bool) -> int:
     if "champion" not in result.model.aliases:
         out.print("         The champion stays another version, and is what commands use; to use this one:")
         out.print(f"         captioning caption --model {result.model.uri} PHOTO")
-    if result.unreachable:
-        out.print(f"The model was trained without {len(result.unreachable):,} photographs that could not be read:")
-        for name, reason in result.unreachable[:SHOWN]:
-            out.print(f"  {name}: {reason}")
+    _unreachable(out, result.unreachable)
     return len(result.unreachable)
 
 
@@ -72,7 +69,8 @@ def check(result: "CheckResult", as_json: bool) -> bool:
     rules = [rule for report in result.reports for rule in report.rules]
     if as_json:
         names = ("table", "rule", "severity", "passed", "observed", "expected", "offenders")
-        print_json(passed=passed, rules=[{name: getattr(rule, name) for name in names} for rule in rules])
+        told = [{name: getattr(rule, name) for name in names} for rule in rules]
+        print_json(passed=passed, rules=told, unreachable=_pairs(result.unreachable))
         return passed
     out = console()
     for report in result.reports:
@@ -85,12 +83,13 @@ def check(result: "CheckResult", as_json: bool) -> bool:
                 out.print(f"    {offender}")
             if rule.count > SHOWN:
                 out.print(f"    … and {rule.count - SHOWN:,} more: the page has the first {len(rule.offenders)}")
+    _unreachable(out, result.unreachable)
     out.print(f"page  {result.page}")
     return passed
 
 
-def evaluation(result: "EvaluationResult", as_json: bool) -> None:
-    """The scores and the gallery."""
+def evaluation(result: "EvaluationResult", as_json: bool) -> int:
+    """The scores and the gallery. Returns the photographs not read for now."""
     summary = result.summary
     if as_json:
         print_json(
@@ -104,8 +103,9 @@ def evaluation(result: "EvaluationResult", as_json: bool) -> None:
             against=result.against and result.against.uri,
             differences=[asdict(found) | {"verdict": found.verdict} for found in result.differences],
             report=str(result.gallery),
+            unreachable=_pairs(result.unreachable),
         )
-        return
+        return len(result.unreachable)
     out = console()
     out.print(f"{result.model.uri} on {summary.split}, {summary.images:,} images")
     _warnings(out, result.warnings)
@@ -113,6 +113,8 @@ def evaluation(result: "EvaluationResult", as_json: bool) -> None:
     if result.against:
         _differences(out, result.against.uri, result.differences)
     out.print(f"gallery  {result.gallery}")
+    _unreachable(out, result.unreachable)
+    return len(result.unreachable)
 
 
 def promotion(result: "PromotionResult", as_json: bool) -> bool:
@@ -226,6 +228,22 @@ def _differences(out: Console, against: str, differences: Sequence["Difference"]
     for found in differences:
         line = f"  {found.metric:8} {found.first:.3f} - {found.second:.3f} = {found.first - found.second:+.3f}"
         out.print(f"{line}  {found.low:+.3f} to {found.high:+.3f}  p {found.p:.4f}  {found.verdict}")
+
+
+def _pairs(unreachable: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"photograph": name, "reason": reason} for name, reason in unreachable]
+
+
+def _unreachable(out: Console, unreachable: Sequence[tuple[str, str]]) -> None:
+    """What the run did without. It is no verdict on these files."""
+    if not unreachable:
+        return
+    many = f"{len(unreachable):,} photographs" if len(unreachable) > 1 else "1 photograph"
+    out.print(f"{many} could not be read, and this run is without them. Run again once that is fixed:")
+    for name, error in unreachable[:SHOWN]:
+        out.print(f"  {name}: {error}")
+    if len(unreachable) > SHOWN:
+        out.print(f"  … and {len(unreachable) - SHOWN:,} more: see quarantine.csv of the run in MLflow")
 
 
 def _warnings(out: Console, rules: Sequence["RuleResult"]) -> None:

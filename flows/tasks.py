@@ -12,9 +12,11 @@ import prefect
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
-from components.artifacts import Artifact, Incomplete, Stage, folder_bytes, made_by, run_stage, take_turn
+from components.artifacts import Artifact, Incomplete, Stage, folder_bytes, made_by, run_stage, take_turn, write_atomic
 from components.dataset import caption_table, sources
+from components.dataset.archive import Location, open_archive
 from components.dataset.captions import write_caption_table
+from components.dataset.listing import list_pictures
 from components.dataset.scenes import draw_dataset
 from components.decoder.history import best_of, read_history
 from components.encoder.photographs import PHOTOGRAPHS_FILE, is_transient, read_photographs
@@ -41,6 +43,8 @@ log = logging.getLogger(__name__)
 task = partial(prefect.task, cache_policy=NO_CACHE)  # stages find finished work themselves, by content
 
 VOCABULARY_FILE = "vocabulary.json"
+SHOWN = 5
+"""Files that cannot be reached and are named in the log."""
 
 
 def make(stage: Stage, work: Callable[[Path], int], *, resumable: bool = False) -> Artifact:
@@ -88,7 +92,24 @@ def fetch_dataset(profile: Profile) -> Artifact:
         return len(config.sources)
 
     inputs = [f"{address}={fingerprint}" for address, fingerprint in fingerprints.items()]
-    return make(Stage("dataset", config.scenes, inputs=inputs), work)
+    dataset = make(Stage("dataset", config.scenes, inputs=inputs), work)
+    if not config.scenes:
+        for images in dict.fromkeys(archives_of(dataset, profile).values()):
+            tell_listing(images)
+    return dataset
+
+
+def tell_listing(images: Location) -> None:
+    """Logs what is ignored at a place of pictures, and what cannot be reached."""
+    with open_archive(images) as archive:
+        listing = list_pictures(archive)
+    if ignored := listing.summary():
+        log.info("%s: %s", redacted(str(images)), ignored)
+    problems = [entry for entry in listing.inputs if entry.problem]
+    for entry in problems[:SHOWN]:
+        log.warning("%s: %s cannot be reached: %s", redacted(str(images)), entry.name, entry.problem)
+    if len(problems) > SHOWN:
+        log.warning("%s: %d more cannot be reached", redacted(str(images)), len(problems) - SHOWN)
 
 
 def _sources(dataset: Artifact, profile: Profile) -> dict[str, sources.Source]:
@@ -143,7 +164,8 @@ def list_photographs(dataset: Artifact, captions: Artifact, profile: Profile) ->
         images, _ = caption_table.read_caption_table(captions.path)
         earlier = pd.read_parquet(path) if path.exists() else None
         table = read_photographs(images[images["file_name"] != ""], archives_of(dataset, profile), earlier)
-        table.to_parquet(path, index=False)
+        with write_atomic(path) as temporary:  # a kill must leave nothing that the next attempt cannot read
+            table.to_parquet(temporary, index=False)
         return Incomplete(len(table)) if is_transient(table["error"]).any() else len(table)
 
     return make(Stage("photographs", None, [dataset, captions]), work, resumable=True)

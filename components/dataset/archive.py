@@ -1,5 +1,6 @@
 """Photographs where they lie: in a zip file or a folder, read one by one and never unpacked."""
 
+import errno
 import lzma
 import os
 import re
@@ -7,14 +8,14 @@ import struct
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from hashlib import sha256
+from collections.abc import Callable
 from pathlib import Path
 from stat import S_ISREG
-from typing import IO, Any, Self
+from typing import IO, Self
 
-from components.dataset.folder import Entry, walk
+from components.dataset.folder import NOT_REGULAR, Entry, walk
 from components.dataset.remote import client_errors, file_system
+from components.dataset.url_files import ask_again, find_files, mark_of, server_of, why_failed
 from components.errors import BadImageError, CaptioningError, ConfigurationError, TransientImageError
 from components.files import read_all, require_file
 
@@ -44,7 +45,7 @@ class ImageArchive(ABC):
 
     @abstractmethod
     def entries(self) -> list[Entry]:
-        """Every file, and what cannot be reached, sorted by name. Raises `ConfigurationError` when nothing can."""
+        """Every file, and what cannot be reached, sorted by name. Raises `CaptioningError` when nothing can."""
 
     @abstractmethod
     def mark(self, name: str) -> tuple[int, int]:
@@ -57,19 +58,9 @@ class ImageArchive(ABC):
         Raises `TransientImageError` when it cannot be read, `BadImageError` when it has more than `limit` bytes.
         """
 
-    def head(self, name: str, size: int) -> bytes:
-        """The first bytes of one file, at most `size`; none when it cannot be read."""
-        try:
-            with self.open(name) as file:
-                return file.read(size)
-        except self.failures:
-            return b""
-
     @abstractmethod
-    def open(self, name: str) -> IO[bytes]:
-        """One file, open for reading. Raises one of `failures`."""
-
-    failures: tuple[type[Exception], ...] = DAMAGED
+    def head(self, name: str, size: int) -> bytes:
+        """The first bytes of one file, at most `size`. Raises `TransientImageError` when it cannot be read."""
 
     def __enter__(self) -> Self:
         return self
@@ -96,9 +87,6 @@ class ZipArchive(ImageArchive):
     def entries(self) -> list[Entry]:  # noqa: D102 - see ImageArchive
         return sorted(Entry(name, member.file_size, member.CRC) for name, member in self._members.items())
 
-    def open(self, name: str) -> IO[bytes]:  # noqa: D102
-        return self._zip.open(self._members[name])
-
     def mark(self, name: str) -> tuple[int, int]:  # noqa: D102
         try:
             entry = self._members[name]
@@ -107,6 +95,12 @@ class ZipArchive(ImageArchive):
         return entry.file_size, entry.CRC
 
     def read(self, name: str, limit: int | None = None) -> bytes:  # noqa: D102
+        return self._read(name, limit, None)
+
+    def head(self, name: str, size: int) -> bytes:  # noqa: D102
+        return self._read(name, None, size)
+
+    def _read(self, name: str, limit: int | None, size: int | None) -> bytes:
         try:
             entry = self._members[name]
             _require_size(entry.file_size, limit)
@@ -114,8 +108,8 @@ class ZipArchive(ImageArchive):
                 # `zipfile` unpacks the others without a limit, whatever size the entry says.
                 raise NotImplementedError("it is neither stored nor deflated; pack it anew")
             with self._zip.open(entry) as member:
-                return member.read(entry.file_size)
-        except DAMAGED as error:
+                return member.read(entry.file_size if size is None else size)
+        except _failures() as error:  # a zip may lie at an address
             raise TransientImageError(f"cannot be read from its zip file: {error}") from error
 
     def __exit__(self, *_: object) -> None:
@@ -126,7 +120,7 @@ class FolderArchive(ImageArchive):
     """A folder and what is below it. The change mark is the modification time in nanoseconds."""
 
     def __init__(self, path: Path) -> None:
-        if not path.is_dir():
+        if not is_folder(path):
             raise ConfigurationError(f"{path} is no zip file and no folder")
         self._path = path
 
@@ -134,11 +128,7 @@ class FolderArchive(ImageArchive):
         try:
             return [entry._replace(name=_as_text(entry.name)) for entry in walk(self._path)]
         except OSError as error:
-            raise ConfigurationError(f"cannot list {self._path}: {error}") from error
-
-    def open(self, name: str) -> IO[bytes]:  # noqa: D102
-        require_file(self._place(name))
-        return self._place(name).open("rb")
+            raise CaptioningError(f"cannot list {self._path}: {error}. Make it readable, and run again") from error
 
     def _place(self, name: str) -> Path:
         """The file's path; bytes of its name that are not UTF-8 were escaped when it was listed."""
@@ -168,6 +158,14 @@ class FolderArchive(ImageArchive):
         except (OSError, ValueError) as error:  # ValueError: a name with a null byte
             raise TransientImageError(f"cannot be read: {error}") from error
 
+    def head(self, name: str, size: int) -> bytes:  # noqa: D102
+        try:
+            require_file(self._place(name))
+            with self._place(name).open("rb") as file:
+                return file.read(size)
+        except OSError as error:
+            raise TransientImageError(f"cannot be read: {error}") from error
+
 
 class UrlArchive(ImageArchive):
     """What lies below an address of fsspec (s3://, gs://, …). The change mark is of the ETag or the date."""
@@ -175,40 +173,47 @@ class UrlArchive(ImageArchive):
     def __init__(self, url: str) -> None:
         self._files, self._root = file_system(url)
         self._url = url
-        self.failures = _failures()
+        self._failures = _failures()
 
     def entries(self) -> list[Entry]:  # noqa: D102
         try:
-            found = self._files.find(self._root, detail=True)
-        except self.failures as error:
-            raise CaptioningError(f"cannot list {self._url}: {error or type(error).__name__}. Run again") from error
-        root = self._root.rstrip("/") + "/"
-        return sorted(Entry(path.removeprefix(root), *_mark(entry)) for path, entry in found.items())
-
-    def open(self, name: str) -> IO[bytes]:  # noqa: D102
-        file: IO[bytes] = self._files.open(self._path(name), "rb")
-        return file
+            return sorted(find_files(self._files, self._root))
+        except FileNotFoundError as error:
+            raise ConfigurationError(f"cannot list {self._url}: {why_failed(error)}. Correct the address") from error
+        except self._failures as error:
+            raise CaptioningError(f"cannot list {self._url}: {why_failed(error)}. Run again") from error
 
     def mark(self, name: str) -> tuple[int, int]:  # noqa: D102
         if is_url(name):
             return _mark_row(name)
         try:
-            return _mark(self._files.info(self._path(name)))
-        except self.failures:
+            self._files.invalidate_cache(self._path(name))
+            return mark_of(ask_again(server_of(self._root), lambda: self._files.info(self._path(name))))
+        except self._failures:
             return UNKNOWN
 
     def read(self, name: str, limit: int | None = None) -> bytes:  # noqa: D102
         if is_url(name):
             return _read_row(name, limit)
-        try:
+
+        def request() -> bytes:
             about = self._files.info(self._path(name))
             if about.get("type", "file") != "file":
-                raise TransientImageError("cannot be read: not a file")
+                raise TransientImageError(f"cannot be read: {NOT_REGULAR}")
             _require_size(about.get("size") or 0, limit)
             with self._files.open(self._path(name), "rb") as file:
                 return read_all(file, limit)
-        except self.failures as error:
-            raise TransientImageError(f"cannot be read: {error or type(error).__name__}") from error
+
+        return self._ask(request)
+
+    def head(self, name: str, size: int) -> bytes:  # noqa: D102
+        return self._ask(lambda: bytes(self._files.cat_file(self._path(name), start=0, end=size)))
+
+    def _ask(self, request: Callable[[], bytes]) -> bytes:
+        try:
+            return ask_again(server_of(self._root), request)
+        except self._failures as error:
+            raise TransientImageError(f"cannot be read: {why_failed(error)}") from error
 
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}" if name else self._root
@@ -217,11 +222,6 @@ class UrlArchive(ImageArchive):
 def _failures() -> tuple[type[Exception], ...]:
     """What fsspec raises, and the clients that are loaded by now."""
     return (*client_errors(), *DAMAGED)
-
-
-def _mark(entry: Mapping[str, Any]) -> tuple[int, int]:
-    signs = [str(entry[key]) for key in ("ETag", "etag", "md5Hash", "LastModified", "mtime", "created") if key in entry]
-    return int(entry.get("size") or 0), int.from_bytes(sha256(" ".join(signs).encode()).digest()[:6])
 
 
 def _name_of(member: zipfile.ZipInfo) -> str:
@@ -271,6 +271,21 @@ def is_url(location: Location) -> bool:
     return "://" in str(location)
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is such a file or folder. Raises `CaptioningError` when that cannot be found out."""
+    try:
+        return path.exists()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise CaptioningError(f"cannot look for {path}: {error}. Make its folder readable, and run again") from error
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder. Raises as `is_there` does."""
+    return is_there(path) and path.is_dir()
+
+
 def parent_of(location: Location) -> Location:
     """Where it lies."""
     return str(location).rpartition("/")[0] if is_url(location) else Path(location).parent
@@ -280,9 +295,11 @@ def open_archive(location: Location) -> ImageArchive:
     """The archive at a path or an address. Raises `ConfigurationError` when there is none or it is damaged."""
     if is_url(location):
         url = str(location)
+        if url.startswith("file://") and is_folder(place := Path(file_system(url)[1])):
+            return FolderArchive(place)
         return ZipArchive(open_file(url)) if url.lower().endswith(".zip") else UrlArchive(url)
     path = Path(location)
-    return FolderArchive(path) if path.suffix.lower() != ".zip" or path.is_dir() else ZipArchive(path)
+    return FolderArchive(path) if path.suffix.lower() != ".zip" or is_folder(path) else ZipArchive(path)
 
 
 def open_file(location: Location) -> IO[bytes]:

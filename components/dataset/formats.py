@@ -74,9 +74,6 @@ def read_source(source: Source) -> tuple[pd.DataFrame, pd.DataFrame]:
 def _list_photographs(source: Source) -> list[str]:
     with open_archive(source.images) as archive:
         entries = archive.entries()
-    for entry in entries:
-        if entry.name.endswith("/"):
-            log.warning("%s: the folder %s cannot be listed: %s", source.images, entry.name, entry.problem)
     return [entry.name for entry in without_junk(entries)]
 
 

@@ -26,6 +26,8 @@ CLIENT_ERRORS = {
     "gcsfs.retry": "HttpError",
     "google.auth.exceptions": "GoogleAuthError",
 }
+HTTP_SECONDS = {"total": 300, "sock_connect": 10, "sock_read": 30}
+"""fsspec's limits over HTTP: for a whole file, for a connection, and without a byte. Its own are 300 for all three."""
 HINT = "Run again to go on from where it stopped"
 
 
@@ -176,7 +178,7 @@ def file_system(url: str) -> tuple[Any, str]:
     try:
         if "::" in url:
             raise ValueError("it is a chain (::)")
-        files, path = url_to_fs(url)
+        files, path = url_to_fs(url, **_options(url))
     except ImportError as error:
         extra = EXTRAS.get(url.partition("://")[0])
         advice = f"Install the extra `{extra}`: pip install 'captioning[{extra}]'" if extra else str(error)
@@ -184,6 +186,14 @@ def file_system(url: str) -> tuple[Any, str]:
     except (ValueError, TypeError, LookupError, RuntimeError, OSError) as error:
         raise ConfigurationError(f"{url}: {error}. Sources are paths, http(s)://, s3:// or gs:// URLs") from error
     return files, path
+
+
+def _options(url: str) -> dict[str, Any]:
+    if urlsplit(url).scheme.lower() not in ("http", "https"):
+        return {}
+    from aiohttp import ClientTimeout
+
+    return {"client_kwargs": {"timeout": ClientTimeout(**HTTP_SECONDS)}}
 
 
 def client_errors() -> tuple[type[Exception], ...]:

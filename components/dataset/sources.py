@@ -11,6 +11,7 @@ from components.artifacts import file_digest
 from components.config import DatasetConfig, Format
 from components.dataset.archive import open_archive
 from components.dataset.download import Report, download, recorded_sha256
+from components.dataset.listing import is_junk
 from components.errors import ConfigurationError
 from components.redaction import redacted
 
@@ -82,12 +83,14 @@ def require_local(config: DatasetConfig) -> None:
 def fingerprint(path: Path) -> str:
     """Identity of a source's content: of a zip or a folder its listing, of any other file its SHA-256.
 
-    A zip's listing has every member's size and CRC-32; a folder's has sizes and modification times.
+    A zip's listing has every member's size and CRC-32; a folder's has sizes and modification times, and why something
+    cannot be reached. Junk does not count: the Finder writes its `.DS_Store` whenever somebody looks at the folder.
     """
     if path.is_file() and path.suffix.lower() != ".zip":
         return file_digest(path)
     with open_archive(path) as archive:
-        return hashlib.sha256(repr([tuple(entry) for entry in archive.entries()]).encode()).hexdigest()
+        entries = [tuple(entry) for entry in archive.entries() if not is_junk(entry.name)]
+    return hashlib.sha256(repr(entries).encode()).hexdigest()
 
 
 def _exists(path: Path) -> bool:

@@ -118,18 +118,22 @@ def embed_shards(shards: Sequence[Shard], archives: Mapping[str, Location], engi
             stack.callback(executor.shutdown, cancel_futures=True)  # what waits is dropped when an error ends it
             return executor
 
+        def transient(photograph: Photograph, error: Exception) -> Exception | None:
+            """The error, if it is for good; else none, and the pool's user is told."""
+            if not str(error).endswith(TRIED_AGAIN):
+                return error
+            pool.transient[photograph.digest] = str(error)
+            return None
+
         def decode(photograph: Photograph) -> np.ndarray | Exception | None:
             try:
                 content = opened[photograph.archive].read(photograph.file_name, MAX_BYTES)
-            except BadImageError:
-                return None
+            except BadImageError as error:  # for now: it could be read when it was listed
+                return transient(photograph, error) and None
             if hashlib.sha256(content).hexdigest() != photograph.digest:
                 return None  # a file that was replaced since it was listed would be kept under another's digest
             pixels = engine.read(content)
-            if isinstance(pixels, Exception) and str(pixels).endswith(TRIED_AGAIN):
-                pool.transient[photograph.digest] = str(pixels)
-                return None
-            return pixels
+            return transient(photograph, pixels) if isinstance(pixels, Exception) else pixels
 
         def encode(batch: _Batch) -> tuple[_Batch, np.ndarray]:
             empty = np.empty((0, pool.card.dimension), np.float32)

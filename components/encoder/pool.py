@@ -50,6 +50,8 @@ class Found(NamedTuple):
     places: Mapping[str, Place]
     bad: Mapping[str, str]
     """Images that cannot be decoded, and why."""
+    transient: Mapping[str, str] = {}
+    """Images that could not be read or decoded just now, and why; see `EmbeddingPool.transient`."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class EmbeddingPool:
         self.folder, self.card = folder, card
         self._intact: set[str] = set()
         self.transient: dict[str, str] = {}
-        """Images that could not be decoded by this object's user, for a reason that may pass; kept nowhere else."""
+        """Images that could not be read or decoded just now, for a reason that may pass; kept nowhere else."""
 
     @classmethod
     def of(cls, home: Path, card: EncoderCard) -> "EmbeddingPool":
@@ -133,7 +135,7 @@ class EmbeddingPool:
                 places.setdefault(digest, Place(path.stem, row))
             bad |= {digest: why for digest, why in entry["bad"].items() if digest in wanted}
         passing = {digest: why for digest, why in self.transient.items() if digest in wanted - places.keys()}
-        return Found(places, passing | bad)
+        return Found(places, bad, passing)
 
     def has(self, shard: str) -> bool:
         """Whether `write` completed for this shard."""

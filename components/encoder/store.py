@@ -19,11 +19,11 @@ from data_contracts.schema import EMBEDDING_INDEX, QUARANTINE
 INDEX_FILE = "index.parquet"
 QUARANTINE_FILE = "quarantine.parquet"
 ENCODERS_FILE = "encoders.json"
-READ_AGAIN = "Its place in the archive is damaged or empty: fetch the archive again, or put the file there"
+READ_AGAIN = "Make the file readable, put it in its place, or fetch the archive again; then run again"
 REPLACE = "Put a whole image in its place (JPEG, PNG, WebP, GIF, BMP, TIFF); a new content is tried again by itself"
 JOINED_SHARD = 8192
 """Images a shard of a joined store."""
-RUN_AGAIN = "Run again when nobody writes there"
+RUN_AGAIN = "Run again once that is fixed and nobody writes there"
 CHANGED = f"it changed while it was read; {TRIED_AGAIN}"
 
 
@@ -97,7 +97,7 @@ def write_store(folder: Path, photographs: pd.DataFrame, pool: EmbeddingPool) ->
     bad = photographs[~good]
     reasons = reasons_of(bad, [found])
     remedies = [
-        RUN_AGAIN if reason == CHANGED else REPLACE if digest else READ_AGAIN
+        READ_AGAIN if not digest else RUN_AGAIN if reason.endswith(TRIED_AGAIN) else REPLACE
         for reason, digest in zip(reasons, bad["digest"], strict=True)
     ]
     quarantine = bad.assign(reason=reasons, remedy=remedies).astype(QUARANTINE)[list(QUARANTINE)]
@@ -135,7 +135,7 @@ def _write_tables(folder: Path, encoders: Sequence[EncoderCard], index: pd.DataF
 
 def reasons_of(bad: pd.DataFrame, found: Sequence[Found]) -> list[str]:
     """Why each of these photographs (`schema.PHOTOGRAPHS`) has no embedding; `found` is what each pool knows."""
-    why = {digest: reason for known in found for digest, reason in known.bad.items()}
+    why = {digest: reason for known in found for digest, reason in {**known.transient, **known.bad}.items()}
     return [error or why.get(digest, CHANGED) for digest, error in zip(bad["digest"], bad["error"], strict=True)]
 
 

@@ -79,36 +79,64 @@ def read_dataset(folder: Path, scorer: Scorer | None = None) -> pd.DataFrame:
 
 
 def new_inputs(inputs: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
-    """Of the inputs (`uri`, `image_id`, `error`), those that the known rows do not settle.
+    """Of the inputs (`uri`, `image_id`, `error`), those that may get a row.
 
-    A row settles an input of the same address and content, unless its reason may pass; one whose reason may pass
-    settles only an input that fails again in the same way.
+    One that could be read may, unless a row of the same address and content has a caption or a reason that stays. One
+    that could not, for a reason that may pass, may when its address has no row at all: what was captioned yesterday
+    and cannot be reached today keeps its caption.
     """
-    passing = known["error"].str.endswith(TRIED_AGAIN)
-    settled = set(zip(known["uri"][~passing], known["image_id"][~passing], strict=True))
-    failed = set(zip(known["uri"][passing], known["error"][passing], strict=True))
-    rows = zip(inputs["uri"], inputs["image_id"], inputs["error"], strict=True)
-    return inputs[[(uri, digest) not in settled and (uri, error) not in failed for uri, digest, error in rows]]
+    settled = known[~_is_for_now(known)]
+    pairs, addresses = set(zip(settled["uri"], settled["image_id"], strict=True)), set(known["uri"])
+    unread = _is_for_now(inputs) & (inputs["image_id"] == NOTHING)
+    rows = zip(inputs["uri"], inputs["image_id"], unread, strict=True)
+    return inputs[[uri not in addresses if bad else (uri, digest) not in pairs for uri, digest, bad in rows]]
+
+
+def new_rows(rows: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """Of the predictions of new inputs those that say what no known row says: failing once more for now is no news."""
+    pairs = set(zip(known["uri"], known["image_id"], strict=True))
+    found = zip(rows["uri"], rows["image_id"], _is_for_now(rows), strict=True)
+    return rows[[not (again and (uri, digest) in pairs) for uri, digest, again in found]]
+
+
+def _is_for_now(table: pd.DataFrame) -> "pd.Series[bool]":
+    return table["error"].str.endswith(TRIED_AGAIN)
 
 
 def commit_batch(folder: Path, key: str, parts: Path, scorer: Scorer) -> int:
-    """Adds the parts (a folder of Parquet files) as the batch `key`; one that is there stays. Returns its captions."""
+    """Adds the parts (a folder of Parquet files) as the batch `key`; one that is there stays. Returns its captions.
+
+    Rows that are no news (see `new_rows`) are left out; of nothing but such rows there is no batch.
+    """
     final, staged = folder / f"batch={key}", folder / STAGING / key
     if not (final / MANIFEST).exists():
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir(parents=True)
-        names = sorted(path.name for path in parts.glob(PART_PATTERN))
-        for name in names:
-            shutil.copyfile(parts / name, staged / name)
-        statuses = pd.concat([pd.read_parquet(staged / name, columns=["status"]) for name in names])["status"]
-        captioned = int((statuses == "ok").sum())
+        known, statuses = None, dict[str, pd.Series]()
+        for path in sorted(parts.glob(PART_PATTERN)):
+            table = pd.read_parquet(path)
+            if not _is_for_now(table).any():
+                shutil.copyfile(path, staged / path.name)
+            else:
+                known = read_dataset(folder, scorer) if known is None else known
+                table = new_rows(table, known)
+                table.to_parquet(staged / path.name, index=False)
+            if len(table):
+                statuses[path.name] = table["status"]
+            else:
+                (staged / path.name).unlink()
+        if not statuses:
+            shutil.rmtree(folder / STAGING)
+            return 0
+        rows = sum(map(len, statuses.values()))
+        captioned = sum(int((status == "ok").sum()) for status in statuses.values())
         manifest = {
             "model": scorer.model,
             "scorer": scorer.identity,
-            "inputs": len(statuses),
+            "inputs": rows,
             "captioned": captioned,
-            "quarantined": len(statuses) - captioned,
-            "parts": {name: file_digest(staged / name) for name in names},
+            "quarantined": rows - captioned,
+            "parts": {name: file_digest(staged / name) for name in statuses},
         }
         (staged / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         staged.rename(final)

@@ -1,6 +1,7 @@
 """The images a scoring run is given: a folder, a zip file, or a list of addresses; here or wherever fsspec reaches."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
@@ -8,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.dataset.archive import UNKNOWN, Location, is_url, open_archive, open_file, parent_of
+from components.dataset.archive import UNKNOWN, Location, is_there, is_url, open_archive, open_file, parent_of
 from components.dataset.folder import Entry
 from components.dataset.listing import Listing, list_pictures
 from components.encoder.photographs import read_photographs
@@ -22,27 +23,42 @@ INPUT = "input"
 MOST, LIST_BYTES = 10_000_000, 1 << 27
 """Images that a list may name, and bytes that a text file of them may have."""
 LISTS = (".parquet", ".txt")
+READERS = 8
+"""Threads that ask for change marks."""
 
 
-def list_images(images: Location) -> Listing:
+def list_images(images: Location, *, marked: bool = True) -> Listing:
     """The inputs: sorted for a folder or a zip, in the list's order for Parquet and text.
+
+    Unless `marked` is false, sizes and change marks that a listing does not have are asked for, a request each.
 
     A Parquet table has a column `path`, a text file a path a line; they are relative to the list, or whole. All that a
     list names is an input; a path listed twice is one. Of a folder or a zip see
     `components.dataset.listing.list_pictures`. Raises `ConfigurationError` when there is nothing of the kind at
     `images`.
     """
-    if not is_url(images) and not Path(images).exists():
+    if not is_url(images) and not is_there(Path(images)):
         raise ConfigurationError(f"there is no {images}. Give a folder, a zip, a Parquet table or a text file of paths")
     if _is_list(images):
-        with open_archive(archives_of(images)[INPUT]) as archive:
-            return Listing(tuple(Entry(name, *archive.mark(name)) for name in _listed(images)), {})
+        listing = Listing(tuple(Entry(name, *UNKNOWN) for name in _listed(images)), {})
+        return _with_marks(images, listing) if marked else listing
     if not is_url(images) and Path(images).is_file() and Path(images).suffix.lower() != ".zip":
         raise ConfigurationError(
             f"{images} is no folder, zip, Parquet or text file. Single photographs: captioning caption {images}"
         )
     with open_archive(images) as archive:
-        return list_pictures(archive)
+        listing = list_pictures(archive)
+    return _with_marks(images, listing) if marked else listing
+
+
+def _with_marks(images: Location, listing: Listing) -> Listing:
+    unknown = [entry.name for entry in listing.inputs if not entry.problem and (entry.bytes, entry.mark) == UNKNOWN]
+    if not unknown:
+        return listing
+    with open_archive(archives_of(images)[INPUT]) as archive, ThreadPoolExecutor(READERS, "mark") as pool:
+        marks = dict(zip(unknown, pool.map(archive.mark, unknown), strict=True))
+    inputs = (Entry(each.name, *marks.get(each.name, each[1:3]), each.problem) for each in listing.inputs)
+    return Listing(tuple(inputs), listing.ignored)
 
 
 def uri_of(images: Location, name: str) -> str:

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from components.artifacts import write_atomic
+from components.artifacts import Incomplete, write_atomic
 from components.dataset.archive import Location
+from components.encoder.photographs import is_transient
 from components.encoder.pool import EmbeddingPool, Found, JoinedVectors
 from components.encoder.store import reasons_of
 from components.registry.captioner import Captioner
@@ -45,20 +46,28 @@ def score_parts(
     """Writes the predictions (`schema.PREDICTIONS`) of the new inputs in parts, and how they drift. Returns the rows.
 
     `known` are predictions of the same scorer: a content that is among them, or came in an earlier part, is not
-    captioned again. A part that is there already, of a run that was killed, stays. `pools` holds each encoder's pool.
+    captioned again. A part that is there already, of a run that was killed, stays, unless a reason in it may have
+    passed. `pools` holds each encoder's pool. `Incomplete` when an input that was read could not be embedded for now.
     """
     captions = _captions(known)
     work = _Work(captioner, scorer, archives, pools, captions)
+    again = False
     for number, start in enumerate(range(0, len(new), SHARD)):
-        path = folder / PART.format(number)
-        if path.exists():
-            captions |= _captions(pd.read_parquet(path))
-            continue
-        table = work.part(new.iloc[start : start + SHARD])
-        with write_atomic(path) as temporary:
-            table.to_parquet(temporary, index=False)
+        path, inputs = folder / PART.format(number), new.iloc[start : start + SHARD]
+        table = pd.read_parquet(path) if path.exists() else None
+        if table is None or _failed_for_now(table, inputs):
+            table = work.part(inputs)
+            with write_atomic(path) as temporary:
+                table.to_parquet(temporary, index=False)
+        captions |= _captions(table)
+        again |= _failed_for_now(table, inputs)
     work.drift(new).to_parquet(folder / DRIFT_FILE, index=False)
-    return len(new)
+    return Incomplete(len(new)) if again else len(new)
+
+
+def _failed_for_now(table: pd.DataFrame, inputs: pd.DataFrame) -> bool:
+    """Whether an input that could be read has no caption, for a reason that may pass."""
+    return bool((is_transient(table["error"]).to_numpy() & (inputs["digest"] != "").to_numpy()).any())
 
 
 def _captions(predictions: pd.DataFrame) -> Captions:
@@ -107,7 +116,8 @@ class _Work:
         """How the inputs that could be read lie from what the model was trained on: `schema.DRIFT`."""
         pools = fill_pools(self.captioner, inputs.iloc[:0], self.archives, self.pools)
         found = [pool.find(inputs["digest"].unique().tolist()) for pool in pools]
-        digests = [d for d in inputs["digest"] if all(d in known.places for known in found)]
+        there = [d for d in inputs["digest"] if all(d in known.places for known in found)]
+        digests = [d for d in there if d in self.captions]  # another run may have embedded one meanwhile
         vectors = _join(pools, found, digests)
         texts = pd.Series([self.captions[digest][0] for digest in digests], dtype="str")
         return Reference.load(self.captioner.folder / REFERENCE_FILE).compare(vectors, texts)

@@ -10,17 +10,20 @@ from components.dataset.archive import Location, is_url
 from components.encoder.decoding import MAX_BYTES
 from components.encoder.photographs import is_transient
 from components.errors import TRIED_AGAIN, ConfigurationError
-from components.scoring.dataset import NOTHING, PART, Scorer, new_inputs
+from components.scoring.dataset import NOTHING, PART, Scorer, new_rows
 from data_contracts.schema import PREDICTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from typing import IO
 
     from pyspark.sql import DataFrame, SparkSession
 
 RESULT = "caption string, logprob double, error string"
 """Of what the model gives for a photograph, what becomes a prediction."""
 ON_SPARK = "on-spark"
+TASK = 1024
+"""Images a task of Spark at least, where there are as many: what is done again when an executor is lost."""
 
 
 def spark_session(master: str) -> "SparkSession":
@@ -89,8 +92,8 @@ def score_on_spark(
         for part in written
         if len(part)
     ]
-    kept = [new_inputs(part, known) for part in parts]
-    for number, part in enumerate(part for part in kept if len(part)):  # as the local engine writes them
+    news = [new_rows(part, known) for part in parts]
+    for number, part in enumerate(part for part in news if len(part)):  # as the local engine writes them
         part.to_parquet(folder / PART.format(number), index=False)
     shutil.rmtree(folder / ON_SPARK)
     return pd.concat(parts, ignore_index=True) if parts else known.iloc[:0]
@@ -102,26 +105,46 @@ def _read(spark: "SparkSession", images: Location, listed: pd.DataFrame) -> "Dat
     Not by Spark's own reader of files, which passes over names that begin with `_` or `.`, as cameras give them
     (SPARK-26339), and stops at what it cannot read.
     """
-    root, limit, again = str(images).rstrip("/"), MAX_BYTES, TRIED_AGAIN
-
-    def read_files(parts: "Iterator[pd.DataFrame]") -> "Iterator[pd.DataFrame]":
-        # It travels to the executors, where this project need not be installed.
-        import fsspec
-
-        for part in parts:
-            for uri, name, problem in zip(part["uri"], part["file_name"], part["problem"], strict=True):
-                content, problem = None, f"{problem}; {again}" if problem else ""
-                if not problem:
-                    try:
-                        with fsspec.open(f"{root}/{name}", "rb") as file:
-                            content = file.read(limit + 1)
-                    except Exception as error:  # noqa: BLE001 - of whatever client; it is this file's reason
-                        problem = f"cannot be read: {error or type(error).__name__}; {again}"
-                if content is not None and len(content) > limit:
-                    content, problem = None, f"more than {limit:,} bytes"
-                yield pd.DataFrame({"uri": [uri], "content": [content], "problem": [problem]})
-
     files = listed[["uri", "file_name", "problem"]]
     given = spark.createDataFrame(files, "uri string, file_name string, problem string")
-    spread = given.repartition(max(spark.sparkContext.defaultParallelism, 1))
-    return spread.mapInPandas(read_files, "uri string, content binary, problem string")
+    spread = given.repartition(max(spark.sparkContext.defaultParallelism, len(files) // TASK))
+    reader = make_reader(str(images).rstrip("/"), local=not is_url(images))
+    return spread.mapInPandas(reader, "uri string, content binary, problem string")
+
+
+def make_reader(root: str, *, local: bool) -> "Callable[[Iterator[pd.DataFrame]], Iterator[pd.DataFrame]]":
+    """What reads files below `root`. It travels to the executors, where this project need not be installed."""
+    limit, again = MAX_BYTES, TRIED_AGAIN
+
+    def open_file(name: str) -> "IO[bytes]":
+        import os
+        import re
+        from pathlib import Path
+
+        import fsspec
+
+        if not local:
+            return fsspec.open(f"{root}/{name}", "rb").open()  # type: ignore[no-any-return]
+        path = Path(root, name)
+        if "\\x" in name and not os.path.lexists(path):  # as `FolderArchive` finds names that are not UTF-8
+            raw = re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), name.encode())
+            path = Path(root, os.fsdecode(raw))
+        return path.open("rb")
+
+    def read(name: str) -> tuple[bytes | None, str]:
+        content = bytearray()
+        try:
+            with open_file(name) as file:
+                while len(content) <= limit and (chunk := file.read(1 << 20)):
+                    content += chunk
+        except Exception as error:  # noqa: BLE001 - of whatever client; it is this file's reason
+            return None, f"cannot be read: {error or type(error).__name__}; {again}"
+        return (bytes(content), "") if len(content) <= limit else (None, f"more than {limit:,} bytes")
+
+    def read_files(parts: "Iterator[pd.DataFrame]") -> "Iterator[pd.DataFrame]":
+        for part in parts:
+            for uri, name, problem in zip(part["uri"], part["file_name"], part["problem"], strict=True):
+                content, reason = (None, f"{problem}; {again}") if problem else read(name)
+                yield pd.DataFrame({"uri": [uri], "content": [content], "problem": [reason]})
+
+    return read_files

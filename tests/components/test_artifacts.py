@@ -138,6 +138,32 @@ def test_a_kill_between_manifest_and_rename_is_resumed(tmp_path: Path) -> None:
     assert json.loads((again.path / MANIFEST).read_text())["artifact"]["digest"] == again.digest != made.digest
 
 
+@pytest.mark.parametrize("resumable", [True, False])
+def test_what_is_incomplete_is_made_again_and_stays_as_it_is_for_who_uses_it(tmp_path: Path, resumable: bool) -> None:
+    found: list[bool] = []
+
+    def attempt(content: str, rows: int) -> Artifact:
+        def work(folder: Path) -> int:
+            found.append((folder / "a").exists())
+            (folder / "a").write_text(content)
+            return rows
+
+        return run_stage(tmp_path, STAGE, work, resumable=resumable)
+
+    first, same, other = (attempt(content, Incomplete(1)) for content in ("1", "1", "2"))
+    assert [made.complete or made.reused for made in (first, same, other)] == [False] * 3
+    assert (first.path, first.digest) == (same.path, same.digest)
+    assert contents(first.path) == {"a": "1"}
+    assert contents(other.path) == {"a": "2"}
+    assert len({made.key for made in (first, other)} | {STAGE.key}) == 3
+    healed = attempt("3", 1)
+    assert healed.complete
+    assert healed.key == STAGE.key
+    assert found == [False, *[resumable] * 3]
+    assert run_stage(tmp_path, STAGE, never).reused
+    assert not list((tmp_path / "partial").iterdir())
+
+
 def test_unfinished_files_are_not_part_of_the_artefact(tmp_path: Path) -> None:
     made = run_stage(tmp_path, STAGE, writes(**{"a": "1", "b.tmp": "", "sub__c.tmp": "", "d.tmp.txt": ""}))
     assert set(contents(made.path)) == {"a", "d.tmp.txt"}

@@ -175,4 +175,4 @@ def test_a_name_that_is_no_text_can_be_read(photograph: Photograph, tmp_path: Pa
 def test_any_name_is_junk_or_not(name: str) -> None:
     assert is_junk(name) in (True, False)
     assert is_junk(f"__MACOSX/{name}")
-    assert is_junk(f"sub/._{name.replace('/', '')}")
+    assert is_junk("sub/._" + name.replace("/", "").replace("\\", ""))

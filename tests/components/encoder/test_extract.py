@@ -27,8 +27,8 @@ from components.encoder.photographs import read_photographs
 from components.encoder.pixels import read_pixels
 from components.encoder.pool import EmbeddingPool, EncoderCard, Found, Place
 from components.encoder.registry import describe_encoder, load_network
-from components.encoder.store import CHANGED, EmbeddingStore, write_store
-from components.errors import BadImageError, TransientImageError
+from components.encoder.store import CHANGED, RUN_AGAIN, EmbeddingStore, write_store
+from components.errors import TRIED_AGAIN, BadImageError, TransientImageError
 from data_contracts.schema import PHOTOGRAPHS
 
 LITE = EncoderConfig(name="efficientnet_lite0", weights="package", batch_size=4, shard_size=3)
@@ -609,7 +609,10 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept_under_the_wrong_digest
     assert embed_shards(plan_shards(table, NOTHING, 3), archives, toy_engine(), pool) == 4
     assert sorted(embeddings(table, pool)) == [0, 3]
     store = store_of(table, pool, tmp_path / "store")
-    assert store.quarantine[["image_id", "reason"]].values.tolist() == [[1, CHANGED], [2, CHANGED]]
+    assert store.quarantine["image_id"].tolist() == [1, 2]
+    assert store.quarantine["reason"][0] == CHANGED
+    assert "No such file" in store.quarantine["reason"][1]
+    assert store.quarantine["reason"].str.endswith(TRIED_AGAIN).all()
 
     (folder / "2.jpg").write_bytes(photograph(2))
     table = embed(range(4), archives, pool, toy_engine())
@@ -657,6 +660,27 @@ def test_a_file_that_is_away_for_some_runs_is_tried_again_at_each(
     (folder / "2.jpg").write_bytes(photograph(2))
     embed_shards(plan_shards(table, pool.find(table["digest"].tolist()), 3), archives, toy_engine(), pool)
     assert sorted(embeddings(table, pool)) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("reason", ["it needs pi-heif", "there is not enough memory to decode it"])
+def test_what_cannot_be_decoded_for_now_is_no_verdict(
+    tmp_path: Path, folder: Path, pool: EmbeddingPool, photograph: Callable[[int], bytes], reason: str
+) -> None:
+    archives, passing = {"a": folder}, TransientImageError(reason)
+    table = read_photographs(listed(range(3), "a"), archives)
+    toy = toy_engine()
+    engine = replace(toy, read=lambda content: passing if content == photograph(1) else toy.read(content))
+    for _ in range(2):
+        embed_shards(plan_shards(table, pool.find(table["digest"].tolist()), 3), archives, engine, pool)
+    (tmp_path / "store").mkdir()
+    assert isinstance(write_store(tmp_path / "store", table, pool), Incomplete)
+    quarantine = EmbeddingStore.open(tmp_path / "store").quarantine
+    assert quarantine[["image_id", "reason", "remedy"]].values.tolist() == [[1, str(passing), RUN_AGAIN]]
+    later = EmbeddingPool(pool.folder, pool.card)
+    assert later.find(table["digest"].tolist()).bad == {}
+    embed_shards(plan_shards(table, later.find(table["digest"].tolist()), 3), archives, toy, later)
+    (tmp_path / "healed").mkdir()
+    assert not isinstance(write_store(tmp_path / "healed", table, later), Incomplete)
 
 
 # Files of every kind

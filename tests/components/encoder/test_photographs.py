@@ -146,3 +146,21 @@ def test_a_problem_of_the_listing_is_the_reason(tmp_path: Path) -> None:
     table = read_photographs(images, {"a": in_folder(tmp_path, {"a.jpg": b"a"})})
     assert table["error"][0].startswith("Permission denied; ")
     assert is_transient(table["error"]).all()
+
+
+def test_what_an_earlier_attempt_has_read_is_not_read_again(tmp_path: Path) -> None:
+    folder = in_folder(tmp_path, {"a.jpg": b"a", "c.jpg": b"c"})
+    images = listed((1, "a", "a.jpg"), (2, "a", "b.jpg"), (3, "a", "c.jpg"))
+    earlier = read_photographs(images, {"a": folder})
+    assert is_transient(earlier["error"]).tolist() == [False, True, False]
+    (folder / "a.jpg").unlink()
+    (folder / "b.jpg").write_bytes(b"b")
+    table = read_photographs(images, {"a": folder}, earlier)
+    assert table["digest"].tolist() == [hashlib.sha256(content).hexdigest() for content in (b"a", b"b", b"c")]
+    assert dtypes(table) == PHOTOGRAPHS
+
+
+def test_too_large_a_file_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(photographs_module, "MAX_BYTES", 2)
+    table = read_photographs(listed((1, "a", "a.jpg")), {"a": in_folder(tmp_path, {"a.jpg": b"abc"})})
+    assert is_transient(table["error"]).tolist() == [False]

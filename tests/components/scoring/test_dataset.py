@@ -87,14 +87,46 @@ def test_new_is_what_has_another_name_or_another_content() -> None:
     assert new_inputs(given, rows())["uri"].tolist() == ["a", "b", "c"]
 
 
-def test_what_may_pass_is_tried_again_and_has_one_row_as_long_as_it_fails() -> None:
-    passing = str(TransientImageError("cannot be read: 503"))
-    failed = rows("a", "b").assign(image_id=[NOTHING, "digest of b"], status="quarantined", error=[passing, "broken"])
-    assert new_inputs(failed, failed)["uri"].tolist() == []
+def failing(table: pd.DataFrame, reason: str, unread: bool = True) -> pd.DataFrame:
+    table = table.assign(status="quarantined", error=str(TransientImageError(reason)))
+    return table.assign(image_id=NOTHING) if unread else table
+
+
+def test_what_could_not_be_read_is_tried_again_and_has_one_row_as_long_as_it_fails() -> None:
+    known = failing(rows("a"), "cannot be read: 503")
+    for reason in ("cannot be read: 503", "cannot be read: a request that took too long"):
+        assert new_inputs(failing(rows("a", "b"), reason), known)["uri"].tolist() == ["b"]
     healed = rows("a", "b").assign(error="")
-    assert new_inputs(healed, failed)["uri"].tolist() == ["a"]
-    otherwise = failed.assign(error=[str(TransientImageError("cannot be read: 500")), "broken"])
-    assert new_inputs(otherwise, failed)["uri"].tolist() == ["a"]
+    assert new_inputs(healed, known)["uri"].tolist() == ["a", "b"]
+    assert new_inputs(healed, pd.concat([known, healed])).empty
+
+
+def test_what_was_captioned_once_has_no_second_row_while_it_cannot_be_reached() -> None:
+    known = rows("a")
+    assert new_inputs(failing(rows("a"), "cannot be read: 503"), known).empty
+    assert new_inputs(rows("a").assign(error=""), known).empty
+    assert new_inputs(rows("a").assign(error="", image_id="another"), known)["uri"].tolist() == ["a"]
+
+
+def test_what_could_not_be_decoded_for_now_is_tried_again_and_has_one_row_as_long_as_it_fails(tmp_path: Path) -> None:
+    given, out = rows("a").assign(error=""), tmp_path / "out"
+    missing = failing(rows("a"), "it needs pi-heif", unread=False)
+    commit_batch(out, "0123", staged(tmp_path / "first", missing, rows("b")), SCORER)
+    assert new_inputs(given, read_dataset(out, SCORER))["uri"].tolist() == ["a"]
+    assert commit_batch(out, "4567", staged(tmp_path / "second", missing), SCORER) == 0
+    assert {path.name for path in out.iterdir()} == {"batch=0123"}
+    assert commit_batch(out, "89ab", staged(tmp_path / "third", rows("a"), missing), SCORER) == 1
+    found = read_dataset(out, SCORER)
+    assert sorted(zip(found["uri"], found["status"], strict=True)) == [("a", "ok"), ("a", "quarantined"), ("b", "ok")]
+    assert new_inputs(given, found).empty
+
+
+def test_an_empty_file_is_told_once() -> None:
+    empty = rows("a").assign(image_id=NOTHING, error="")
+    told = empty.assign(status="quarantined", error="the file is empty")
+    assert new_inputs(empty, failing(rows("a"), "cannot be read: 503"))["uri"].tolist() == ["a"]
+    assert new_inputs(empty, told).empty
+    assert new_inputs(failing(rows("a"), "cannot be read: 503"), told).empty
 
 
 def test_no_data_set_is_an_empty_one(tmp_path: Path) -> None:

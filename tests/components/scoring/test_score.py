@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from components.artifacts import Incomplete
 from components.decoder.caption import Caption, Search
 from components.encoder.pool import EncoderCard
+from components.errors import TransientImageError
 from components.registry.captioner import Captioner, Embeddings, PackagedEncoder
 from components.registry.reference import Reference
 from components.scoring import embed, score
@@ -33,11 +35,12 @@ class Eye(PackagedEncoder):
     """Reads photographs as every encoder does, but for one, and counts what it has seen."""
 
     blind_to: bytes
+    reason: str
     seen: list[int] = field(default_factory=list)
 
     def read(self, photograph: bytes) -> Any:
         if photograph == self.blind_to:
-            return ForeignError("not for me")
+            return ForeignError(self.reason)
         found = super().read(photograph)
         return found if isinstance(found, np.ndarray) else ForeignError(str(found))
 
@@ -46,9 +49,9 @@ class Eye(PackagedEncoder):
         return super().embed(pixels)
 
 
-def eye(card: EncoderCard = CARD, blind_to: bytes = b"nothing") -> Eye:
+def eye(card: EncoderCard = CARD, blind_to: bytes = b"nothing", reason: str = "not for me") -> Eye:
     """An encoder that sees mean colours."""
-    return Eye(asdict(card), lambda pixels: np.asarray(pixels, np.float32).mean(axis=(1, 2)), blind_to)
+    return Eye(asdict(card), lambda pixels: np.asarray(pixels, np.float32).mean(axis=(1, 2)), blind_to, reason)
 
 
 class Colours(Captioner):
@@ -209,6 +212,57 @@ class Counting(Colours):
     def caption(self, embeddings: Embeddings, search: Search) -> list[list[Caption]]:
         self.captioned += len(embeddings)
         return super().caption(embeddings, search)
+
+
+def test_what_cannot_be_decoded_for_now_is_decoded_once_it_can_be(
+    photograph: Photograph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(score, "SHARD", 2)
+    (tmp_path / "inbox").mkdir()
+    for number in range(1, 5):
+        (tmp_path / "inbox" / f"{number}.jpg").write_bytes(photograph(number))
+    REFERENCE.save(tmp_path / "reference.json")
+    scorer = Scorer("models:/captioner/7", "a" * 64, Search())
+    (tmp_path / "out").mkdir()
+    given = with_identity(read_inputs(tmp_path / "inbox", list_images(tmp_path / "inbox")))
+    known = read_dataset(tmp_path / "nothing")
+
+    def attempt(captioner: Colours) -> tuple[int, pd.DataFrame]:
+        captioner.folder = tmp_path
+        where = archives_of(tmp_path / "inbox"), captioner, scorer, tmp_path / "pools", tmp_path / "out"
+        rows = score_parts(given, known, *where)
+        return rows, pd.concat([pd.read_parquet(path) for path in parts_of(tmp_path / "out")], ignore_index=True)
+
+    reason = str(TransientImageError("it needs pi-heif"))
+    rows, table = attempt(Colours(eye(blind_to=photograph(3), reason=reason)))
+    assert isinstance(rows, Incomplete)
+    assert table["error"].tolist() == ["", "", reason, ""]
+    captioner = Colours()
+    rows, table = attempt(captioner)
+    assert not isinstance(rows, Incomplete)
+    assert table["caption"].tolist() == colours(*map(photograph, range(1, 5)))
+    assert captioner.embedded == [1]
+
+
+def test_a_file_that_is_away_when_it_is_embedded_is_embedded_once_it_is_back(
+    photograph: Photograph, tmp_path: Path
+) -> None:
+    (tmp_path / "inbox").mkdir()
+    path = tmp_path / "inbox" / "a.jpg"
+    path.write_bytes(photograph(1))
+    REFERENCE.save(tmp_path / "reference.json")
+    scorer = Scorer("models:/captioner/7", "a" * 64, Search())
+    given, known = with_identity(read_inputs(path.parent, list_images(path.parent))), read_dataset(tmp_path / "nothing")
+    captioner, out = Colours(), tmp_path / "out"
+    captioner.folder = tmp_path
+    out.mkdir()
+    found = []
+    for away in (True, False):
+        (path.unlink if away else lambda: path.write_bytes(photograph(1)))()
+        rows = score_parts(given, known, archives_of(path.parent), captioner, scorer, tmp_path / "pools", out)
+        table = pd.read_parquet(parts_of(out)[0])
+        found.append((isinstance(rows, Incomplete), table["status"][0], "No such file" in table["error"][0]))
+    assert found == [(True, "quarantined", True), (False, "ok", False)]
 
 
 def test_drift_is_that_of_the_captioned_images(
