@@ -163,7 +163,7 @@ def score(
     prepare_folder(out.absolute())  # a wrong path is told before anything is started
     if not (listing := list_images(images, marked=False)).inputs:
         found = listing.summary() or "it is empty"
-        raise ConfigurationError(f"{images} holds no picture; {found}")
+        raise ConfigurationError(f"{images} holds no image that can be captioned; {found}")
     given = Path(images)  # spelt in one way: another would be other rows
     place = images if is_url(images) else str(given.resolve() if ".." in given.parts else given.absolute())
     with prefect():

@@ -99,9 +99,11 @@ def test_a_place_that_takes_no_predictions_is_told_before_the_work(tmp_path: Pat
 
 def test_a_folder_without_an_image_is_told_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    done = captioning(tmp_path, "score", "--images", "empty", "--out", "predictions")
-    assert done.returncode == 2
-    assert "empty holds no image (a file ending in .jpg" in done.stderr
+    for told in ("it is empty", "1 file ignored: 1 .txt"):
+        done = captioning(tmp_path, "score", "--images", "empty", "--out", "predictions")
+        assert done.returncode == 2
+        assert f"empty holds no image that can be captioned; {told}" in " ".join(done.stderr.split())
+        (tmp_path / "empty" / "notes.txt").write_text("no image")
 
 
 def test_a_home_that_cannot_be_is_told(tmp_path: Path) -> None:
