@@ -50,7 +50,7 @@ class SourceConfig(Section):
     """The column (CSV) or key (JSON Lines) with the photograph's name."""
     caption_column: str = "caption"
     """The column or key with the caption, or with a list of captions."""
-    delimiter: Annotated[str, Field(max_length=1)] = ""
+    delimiter: Annotated[str, Field(pattern=r'^[^"\r\n]?$')] = ""
     """Of a CSV file: what stands between its fields; by default a comma, semicolon, tab or pipe is found."""
 
     @model_validator(mode="after")

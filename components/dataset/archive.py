@@ -16,6 +16,7 @@ from typing import IO, Self
 from components.dataset.folder import NOT_REGULAR, Entry, walk
 from components.dataset.remote import client_errors, file_system
 from components.dataset.url_files import ask_again, find_files, mark_of, server_of, why_failed
+from components.dataset.zip_names import is_unlabelled, member_name
 from components.errors import BadImageError, CaptioningError, ConfigurationError, TransientImageError
 from components.files import read_all, require_file
 
@@ -34,8 +35,6 @@ ROW_SCHEMES = ("file", "memory", "http", "https", "s3", "s3a", "gs", "gcs", "az"
 """Of addresses that a list's rows name: plain stores. Some of fsspec's others start programs."""
 
 
-UTF_8 = 0x800
-"""Flag of a zip's member: its name is in UTF-8 (APPNOTE 6.3.10, 4.4.4, bit 11)."""
 UNKNOWN = (-1, -1)
 """Bytes and change mark of a file that is not there, or that tells neither."""
 
@@ -46,6 +45,10 @@ class ImageArchive(ABC):
     @abstractmethod
     def entries(self) -> list[Entry]:
         """Every file, and what cannot be reached, sorted by name. Raises `CaptioningError` when nothing can."""
+
+    def unlabelled(self) -> frozenset[str]:
+        """The names whose encoding is not known (see `components.dataset.zip_names`)."""
+        return frozenset()
 
     @abstractmethod
     def mark(self, name: str) -> tuple[int, int]:
@@ -78,7 +81,7 @@ class ZipArchive(ImageArchive):
                 require_file(path)
             self._zip = zipfile.ZipFile(path)
             # Of twins the last.
-            self._members = {_name_of(i): i for i in self._zip.infolist() if not i.filename.endswith(("/", "\\"))}
+            self._members = {member_name(i): i for i in self._zip.infolist() if not i.filename.endswith(("/", "\\"))}
         except DAMAGED as error:
             raise ConfigurationError(
                 f"cannot open the archive {path}: {error}. Put a whole one in its place; delete it if it was downloaded"
@@ -86,6 +89,9 @@ class ZipArchive(ImageArchive):
 
     def entries(self) -> list[Entry]:  # noqa: D102 - see ImageArchive
         return sorted(Entry(name, member.file_size, member.CRC) for name, member in self._members.items())
+
+    def unlabelled(self) -> frozenset[str]:  # noqa: D102
+        return frozenset(name for name, member in self._members.items() if is_unlabelled(member))
 
     def mark(self, name: str) -> tuple[int, int]:  # noqa: D102
         try:
@@ -222,16 +228,6 @@ class UrlArchive(ImageArchive):
 def _failures() -> tuple[type[Exception], ...]:
     """What fsspec raises, and the clients that are loaded by now."""
     return (*client_errors(), *DAMAGED)
-
-
-def _name_of(member: zipfile.ZipInfo) -> str:
-    """A member's name; zip files made on macOS hold UTF-8 and do not say so, and Python reads code page 437."""
-    if member.flag_bits & UTF_8 or member.filename.isascii():
-        return member.filename
-    try:
-        return member.filename.encode("cp437").decode("utf-8")
-    except UnicodeError:
-        return member.filename
 
 
 def _as_text(name: str) -> str:

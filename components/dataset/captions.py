@@ -54,8 +54,11 @@ def _read_source(
     images, captions = read_source(source)
     images["archive"] = name
     if splits is not None:
-        found = match_names(images["name"].tolist(), list(splits), "the split file")
-        images["split"] = images["name"].map(lambda image: splits.get(found[image]))
+        named = images["name"].where(
+            images["name"].isin(splits) | ~images["file_name"].isin(splits), images["file_name"]
+        )
+        found = match_names(named, list(splits), config.split_file)
+        images["split"] = named.map(lambda image: splits.get(found[image]))
     elif config.holdout is not None:
         held_out = _chances(images["image_id"], f"{config.seed}/holdout") < config.holdout
         images["split"] = held_out.map({True: config.validation_split, False: config.train_split})

@@ -1,13 +1,12 @@
 """Captions files of every format, joined with the photographs they name."""
 
 import logging
-from collections.abc import Collection, Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from components.dataset.archive import open_archive
+from components.dataset.archive import UNKNOWN, open_archive
 from components.dataset.coco import read_coco
 from components.dataset.listing import without_junk
 from components.dataset.names import Names, match_names
@@ -42,16 +41,17 @@ def read_source(source: Source) -> tuple[pd.DataFrame, pd.DataFrame]:
     place = source.captions / source.annotations if inside else source.captions
     where = f"{source.annotations} in {source.captions}" if inside else str(place)
     text = decode(_read_inside(source, where), where) if inside else read_text(source.captions)
-    there = _list_photographs(source)
+    there, unlabelled = _list_photographs(source)
+    inside_images = place.parent.is_relative_to(source.images) and place.parent != source.images
+    folder = place.parent.relative_to(source.images).as_posix() if inside_images else ""
     if source.format == "coco":
         images, captions = read_coco(text, where)
-        members = match_names(images["name"].tolist(), there, where)
+        members = match_names(images["name"].tolist(), there, where, folder, unlabelled)
     else:
-        rows = _read_rows(text, where, source)
+        rows = _read_rows(text, where, source, there)
         _require_content(rows, where, source)
-        if place.parent.is_relative_to(source.images):
-            rows["name"] = _below(place.parent.relative_to(source.images), rows["name"], there)
-        members = match_names(rows["name"].tolist(), there, where)
+        rows["name"] = _below(folder, rows["name"], there)
+        members = match_names(rows["name"].tolist(), there, where, folder, unlabelled)
         rows["name"] = rows["name"].map(_one_name_each(members))
         images, captions = _with_ids(rows, where)
     images["file_name"] = images["name"].map(members).astype("str")
@@ -71,10 +71,11 @@ def read_source(source: Source) -> tuple[pd.DataFrame, pd.DataFrame]:
     return images, captions
 
 
-def _list_photographs(source: Source) -> list[str]:
+def _list_photographs(source: Source) -> tuple[list[str], frozenset[str]]:
+    """The names in the archive, and those among them whose encoding is not known."""
     with open_archive(source.images) as archive:
-        entries = archive.entries()
-    return [entry.name for entry in without_junk(entries)]
+        names, unlabelled = [entry.name for entry in without_junk(archive.entries())], archive.unlabelled()
+    return names, unlabelled | {name for name in names if "\\x" in name}  # bytes that a folder's listing escapes
 
 
 def _one_name_each(members: Mapping[str, str]) -> dict[str, str]:
@@ -89,16 +90,20 @@ def _read_inside(source: Source, where: str) -> bytes:
     with open_archive(source.captions) as archive:
         if not source.annotations:
             raise ConfigurationError(f"{source.captions}: set `annotations` to the captions file inside it")
+        name = source.annotations
+        if archive.mark(name) == UNKNOWN:
+            name = match_names([name], [entry.name for entry in without_junk(archive.entries())], where)[name] or name
         try:
-            return archive.read(source.annotations, MAX_BYTES)
+            return archive.read(name, MAX_BYTES)
         except BadImageError as error:
             raise ConfigurationError(f"{where} {error}") from error
 
 
-def _read_rows(text: str, where: str, source: Source) -> pd.DataFrame:
+def _read_rows(text: str, where: str, source: Source, there: Sequence[str]) -> pd.DataFrame:
     match source.format:
         case "csv":
-            return read_csv(text, where, source.image_column, source.caption_column, source.delimiter)
+            columns = (source.image_column, source.caption_column)
+            return read_csv(text, where, *columns, source.delimiter, Names(there))
         case "jsonl":
             return read_jsonl(text, where, source.image_column, source.caption_column)
         case "flickr":
@@ -124,9 +129,9 @@ def _require_content(rows: pd.DataFrame, where: str, source: Source) -> None:
         log.warning(message, where, len(twice), unit, twice[0])
 
 
-def _below(folder: Path, names: pd.Series, there: Collection[str]) -> pd.Series:
+def _below(folder: str, names: pd.Series, there: Sequence[str]) -> pd.Series:
     """The names from the archive's root, where they are from the `folder` of a captions file among the photographs."""
-    whole = folder.as_posix() + "/" + names
+    whole = folder + "/" + names
     return names.where(~whole.isin(set(there)), whole)
 
 

@@ -2,175 +2,259 @@
 
 import logging
 import unicodedata
+from bisect import bisect
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
-from pathlib import PurePosixPath
 from urllib.parse import unquote
 
+from components.dataset.listing import PICTURES
+from components.dataset.zip_names import ENCODINGS, reencoded
 from components.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
 
 EXACTLY, NORMALISED, BY_PATH, BY_STEM = "exactly", "but for spelling", "by the end of the path", "but for the suffix"
 """How a name is found, the surest way first."""
-SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic"}
-)
-LEGACY = (
-    *("cp932", "gbk", "big5", "euc_kr", "cp1252", "cp850", "cp852", "cp866", "cp1251", "koi8_r"),
-    *("cp1250", "cp1253", "cp1254"),
-)
-"""Encodings of names in zip files that do not say UTF-8, which Python reads as code page 437 (APPNOTE 6.3.10, D.1)."""
-CANDIDATES = 2000
-"""Names that the nearest one is looked for among."""
+ONE_FORMAT = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".tif", ".heif": ".heic", ".hif": ".heic"}
+"""Suffixes of one format."""
+DEPTH = 64
+"""Parts of a path that are compared; the others stand for themselves."""
+NEIGHBOURS = 100
+"""Names on either side, in alphabetical order, that the nearest one is looked for among."""
 
 
-@dataclass(frozen=True)
 class Names:
-    """The names in an archive, by every way in which others may spell them."""
+    """The names in an archive, by every way in which a captions file may spell them.
 
-    there: Sequence[str]
-    exact: frozenset[str] = field(init=False)
+    `folders`: those that the captions file names, in their loosest spelling.
+    """
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "exact", frozenset(self.there))
+    def __init__(self, there: Sequence[str], folders: Iterable[str] = ()) -> None:
+        self.there = there
+        self.exact = frozenset(there)
+        self._named_folders = frozenset(folders)
+        self._open: dict[tuple[str, str], list[str]] = {}
 
     @cached_property
-    def by_base(self) -> dict[str, list[str]]:
-        """The names by their last part."""
+    def _by_base(self) -> dict[str, list[str]]:
         return _grouped((name.rpartition("/")[2], name) for name in self.there)
 
     @cached_property
-    def by_parts(self) -> dict[str, list[tuple[tuple[str, ...], str]]]:
-        """The normal form of each name and the name, by the last part of the form."""
-        return _grouped((parts[-1], (parts, name)) for name in self.there if (parts := normal_parts(name)))
+    def _spellings(self) -> dict[str, tuple[str, ...]]:
+        return {name: spellings(name) for name in self.there}
 
     @cached_property
-    def by_stem(self) -> dict[str, list[str]]:
-        """The names by the last part of their normal form, without the suffix of an image."""
-        return _grouped((_stem(parts[-1]), name) for name in self.there if (parts := normal_parts(name)))
+    def _by_tail(self) -> dict[str, list[str]]:
+        """The names by every end of their loosest spelling, in whole parts."""
+        tails = defaultdict(list)
+        for name, forms in self._spellings.items():
+            parts = forms[-1].split("/")
+            for start in range(max(0, len(parts) - DEPTH), len(parts)):
+                tails["/".join(parts[start:])].append(name)
+        return dict(tails)
 
-    def find(self, name: str, *, alone: bool) -> tuple[str, str]:
+    @cached_property
+    def _folders(self) -> frozenset[str]:
+        return frozenset(folder for forms in self._spellings.values() for folder in forms[-1].split("/")[:-1])
+
+    def __contains__(self, name: str) -> bool:
+        """Whether a name may be that of a photograph here, in any spelling and folder."""
+        return bool(name) and spellings(name)[-1].rpartition("/")[2] in self._by_tail
+
+    def find(self, name: str) -> tuple[str, str]:
         """The archive's name for `name` and how it was found; two empty texts when there is none.
 
-        `alone`: no other name in the captions file has the same last part. Raises `ConfigurationError` when two
-        photographs fit equally well.
+        Of names that end in the same parts the longest such end decides, then the folders that only one of them has,
+        then the spelling. Folders may differ only where neither side has both: `cat/1.jpg` is not `dog/1.jpg` when
+        captions name `dog/2.jpg`. Raises `ConfigurationError` when two photographs fit equally well.
         """
         if name in self.exact:
             return name, EXACTLY
-        parts = normal_parts(name)
-        if parts and len(same := self.by_base.get(name, [])) == 1:
+        if len(same := self._by_base.get(name, ())) == 1 and name:
             return same[0], EXACTLY
-        for candidates, way in self._candidates(parts, alone=alone):
-            if len(candidates) > 1:
-                both = " and ".join(sorted(candidates)[:2])
-                raise ConfigurationError(f"{name} may be {both}: write the name of the photograph as it is there")
-            if candidates:
-                return candidates[0], way
+        forms = spellings(name)
+        parts = forms[-1].split("/")
+        for length in range(min(len(parts), DEPTH), 0, -1) if forms[-1] else ():
+            fits = [
+                (*_fit(forms, self._spellings[each], length), each) for each in self._candidates(forms, parts, length)
+            ]
+            fits = sorted(fit for fit in fits if fit[1] >= 0)
+            if fits:
+                folders, spelling, found = fits[0]
+                # Another one whose spelling is nearer, or that fits alike, may be meant as well.
+                if rivals := [each for other, how, each in fits[1:] if how < spelling or (other, how) == fits[0][:2]]:
+                    raise ConfigurationError(
+                        f"{name} may be {found} and {rivals[0]}: write the name of the photograph as it is there"
+                    )
+                return found, BY_STEM if spelling == len(forms) - 1 else BY_PATH if folders else NORMALISED
         return "", ""
 
-    def _candidates(self, parts: tuple[str, ...], *, alone: bool) -> Iterable[tuple[list[str], str]]:
-        if not parts:
-            return
-        near = self.by_parts.get(parts[-1], [])
-        yield [name for form, name in near if form == parts], NORMALISED
-        tails = [(len(form), name) for form, name in near if _is_tail(form, parts) or _is_tail(parts, form)]
-        longest = max((length for length, _ in tails if length <= len(parts)), default=0)
-        yield [name for length, name in tails if length == longest or not longest], BY_PATH
-        if alone and len(near) == 1:  # other folders on both sides, as of an absolute path or an address
-            yield [near[0][1]], BY_PATH
-        stems = self.by_stem.get(_stem(parts[-1]), [])
-        has_suffix = parts[-1] != _stem(parts[-1])
-        yield [name for name in stems if not (has_suffix and _has_suffix(name)) and alone], BY_STEM
+    def _candidates(self, forms: Sequence[str], parts: Sequence[str], length: int) -> Sequence[str]:
+        """The names that end in the last `length` parts, and may lie in the folders of the one looked for."""
+        tail = "/".join(parts[-length:])
+        found = self._by_tail.get(tail, ())
+        if length == len(parts) or not found:
+            return found
+        if parts[-length - 1] in self._folders:  # that folder is there, and the photograph is not in it
+            return ()
+        suffix = _suffix(forms[-2])
+        if (tail, suffix) not in self._open:
+            self._open[tail, suffix] = [name for name in found if self._may_be_elsewhere(name, length, suffix)]
+        return self._open[tail, suffix]
+
+    def _may_be_elsewhere(self, name: str, length: int, suffix: str) -> bool:
+        forms = self._spellings[name]
+        parts = forms[-1].split("/")
+        unknown = length == len(parts) or parts[-length - 1] not in self._named_folders
+        return unknown and (not suffix or _suffix(forms[-2]) in ("", suffix))
+
+    @cached_property
+    def _in_order(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        """The last parts with their names, by the first letters and by the last ones."""
+        bases = [(forms[-1].rpartition("/")[2], name) for name, forms in self._spellings.items()]
+        return sorted(bases), sorted((base[::-1], name) for base, name in bases)
 
     def nearest(self, name: str) -> str:
         """The name most like one that is not there; empty when none is like it."""
-        parts = normal_parts(name)
-        last = parts[-1] if parts else name
-        pool = [form for form in self.by_parts if form[:2] == last[:2]] or list(self.by_parts)
-        found = get_close_matches(last, pool[:CANDIDATES], n=1, cutoff=0.6)
-        return self.by_parts[found[0]][0][1] if found else ""
+        last = spellings(name)[-1].rpartition("/")[2]
+        near: dict[str, str] = {}
+        for order, key, step in zip(self._in_order, (last, last[::-1]), (1, -1), strict=True):
+            place = bisect(order, (key, ""))
+            near |= {base[::step]: found for base, found in order[max(0, place - NEIGHBOURS) : place + NEIGHBOURS]}
+        best = get_close_matches(last, near, n=1, cutoff=0.6)
+        return near[best[0]] if best else ""
 
 
-def match_names(wanted: Sequence[str], there: Sequence[str], where: str) -> dict[str, str]:
+def match_names(
+    wanted: Iterable[str], there: Sequence[str], where: str, folder: str = "", unlabelled: Container[str] = ()
+) -> dict[str, str]:
     """The archive's name for each name wanted, empty when there is none. Tells how many were found in which way.
 
-    Raises `ConfigurationError`, which says `where`, for a name that two photographs fit.
+    The names may start at `folder`, too, which is relative to the archive. The encoding of those in `unlabelled` is
+    not known. Raises `ConfigurationError`, which says `where`, for a name that two photographs fit, and for two
+    photographs that would be one.
     """
-    names = Names(there)
     different = list(dict.fromkeys(wanted))
-    if not names.exact.issuperset(different):
-        names = _in_best_encoding(different, names)
-    renamed = dict(zip(names.there, there, strict=True))
-    last = Counter(parts[-1] for name in different if (parts := normal_parts(name)))
+    exact = set(there).issuperset(different)
+    folders = () if exact else {part for name in different if "/" in name or "\\" in name for part in _folders(name)}
+    names = Names(there, folders)
     found: dict[str, str] = {}
     ways: Counter[str] = Counter()
-    for name in different:
-        parts = normal_parts(name)
-        try:
-            member, way = names.find(name, alone=bool(parts) and last[parts[-1]] == 1)
-        except ConfigurationError as error:
-            raise ConfigurationError(f"{where}: {error}") from error
-        found[name] = renamed.get(member, "")
-        ways[way] += 1
+    try:
+        for name in different:
+            member, way = names.find(f"{folder}/{name}") if folder and name else ("", "")
+            found[name], way = (member, way) if member else names.find(name)
+            ways[way] += 1
+        again = _find_in_best_encoding(found, [name for name in there if name in unlabelled], folders)
+        found |= again
+        ways[NORMALISED] += len(again)
+        several = _require_one_each(found)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where}: {error}") from error
     if set(ways) - {EXACTLY, ""}:
         told = ", ".join(f"{ways[way]:,} {way}" for way in (EXACTLY, NORMALISED, BY_PATH, BY_STEM) if ways[way])
         log.info("%s: photographs found by name: %s", where, told)
+    if several:
+        first = " and ".join(several[0][:2])
+        log.warning("%s: photographs with several names: %d, the first %s", where, len(several), first)
     return found
 
 
-def normal_parts(name: str) -> tuple[str, ...]:
-    """The parts of a name's path as a person reads it: whatever the system, letter case and spelling of its marks."""
-    if "://" in name:
-        name = unquote(name.partition("://")[2].partition("?")[0].partition("#")[0])
-    text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()).replace("\\", "/")
-    parts = [part.strip() for part in text.split("/")]
-    kept = [part for part in parts if part not in ("", ".")]
-    if kept and _stem(kept[-1]) != kept[-1]:
-        kept[-1] = kept[-1].removesuffix(".jpeg") + (".jpg" if kept[-1].endswith(".jpeg") else "")
-    return tuple(kept)
+def _require_one_each(found: dict[str, str]) -> list[list[str]]:
+    """The names, where several mean one photograph: each is the end of the longest, or they cannot be the same."""
+    by_member = _grouped((member, name) for name, member in found.items() if member)
+    several = [names for names in by_member.values() if len(names) > 1]
+    for names in several:
+        longest = max(names, key=lambda name: len(spellings(name)[-1]))
+        for name in names:
+            if not f"/{spellings(longest)[-1]}".endswith(f"/{spellings(name)[-1]}"):
+                raise ConfigurationError(
+                    f"{name} and {longest} would both be {found[name]}: "
+                    "add the missing photograph, or write one name if they are the same"
+                )
+    return several
 
 
-def _in_best_encoding(wanted: Sequence[str], names: Names) -> Names:
-    """The names, read in the encoding under which most of those wanted are among them."""
-    strange = [name for name in names.there if not name.isascii()]
-    missing = {normal_parts(name)[-1:] for name in wanted if not name.isascii()}
-    if not strange or not missing or missing <= {normal_parts(name)[-1:] for name in strange}:
-        return names
-    best, most = names, len(missing & {normal_parts(name)[-1:] for name in strange})
-    for encoding in LEGACY:
-        decoded = [_decoded(name, encoding) for name in names.there]
-        fits = len(missing & {normal_parts(name)[-1:] for name in decoded})
-        if fits > most:
-            best, most = Names(decoded), fits
-    return best
+def spellings(name: str) -> tuple[str, ...]:
+    """The path of a name, read ever more loosely: in one Unicode form and with one separator, as an address, without
+    letter case, with one suffix per format, without an image's suffix.
+    """
+    text = _composed(name).replace("\\", "/")
+    address = text
+    if "://" in text:
+        address = text.partition("://")[2].partition("/")[2].partition("?")[0].partition("#")[0]
+    elif "?" in text and _suffix((before := text.partition("?")[0]).lower()):
+        address = before
+    path = _tidy(text)
+    if "%" in address:
+        address = _composed(unquote(address)).replace("\\", "/")
+    address = path if address is text else _tidy(address)
+    folded = _composed(address.casefold())
+    suffix = _suffix(folded)
+    stem = folded.removesuffix(suffix)
+    return path, address, folded, stem + ONE_FORMAT.get(suffix, suffix), stem
 
 
-def _decoded(name: str, encoding: str) -> str:
-    try:
-        return name if name.isascii() else name.encode("cp437").decode(encoding)
-    except UnicodeError:
-        return name
+def _folders(name: str) -> list[str]:
+    return spellings(name)[-1].split("/")[:-1]
 
 
-def _grouped(pairs: Iterable[tuple[str, object]]) -> dict[str, list]:  # type: ignore[type-arg]
+def _fit(wanted: Sequence[str], there: Sequence[str], length: int) -> tuple[int, int]:
+    """How two names that end in the same `length` parts fit: 0 for all parts, 1 when one of them has more folders, 2
+    when both have; and the index of the first spelling in which that end is the same, -1 when only suffixes differ.
+    """
+    longer = [form[-1].count("/") + 1 > length for form in (wanted, there)]
+    suffixes = [_suffix(form[-2]) for form in (wanted, there)]
+    if all(suffixes) and suffixes[0] != suffixes[1]:
+        return sum(longer), -1
+    pairs = (tuple(path.split("/")[-length:] for path in pair) for pair in zip(wanted, there, strict=True))
+    return sum(longer), next(number for number, (first, second) in enumerate(pairs) if first == second)
+
+
+def _find_in_best_encoding(
+    found: Mapping[str, str], unlabelled: Sequence[str], folders: Iterable[str]
+) -> dict[str, str]:
+    """What else is found when the unlabelled names are read in the one encoding under which the most are."""
+    wanted = [name for name, member in found.items() if not member and not name.isascii()]
+    if not wanted:
+        return {}
+    bases = {spellings(name)[-1].rpartition("/")[2] for name in wanted}
+    best: dict[str, str] = {}
+    most = len(set(unlabelled) & set(found.values()))
+    for encoding in ENCODINGS:
+        read = {again: name for name in unlabelled if (again := reencoded(name, encoding))}
+        fits = len(bases & {spellings(again)[-1].rpartition("/")[2] for again in read})
+        if fits > most and len(read) == len(unlabelled):
+            best, most = read, fits
+    names = Names(list(best), folders)
+    return {name: best[member] for name in wanted if (member := names.find(name)[0])}
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     found = defaultdict(list)
     for key, value in pairs:
         found[key].append(value)
     return dict(found)
 
 
-def _is_tail(short: tuple[str, ...], long: tuple[str, ...]) -> bool:
-    return long[-len(short) :] == short
+def _composed(text: str) -> str:
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
-def _stem(last: str) -> str:
-    suffix = PurePosixPath(last).suffix
-    return last.removesuffix(suffix) if suffix in SUFFIXES else last
+def _tidy(path: str) -> str:
+    """The path without empty parts, dots, and spaces around its parts."""
+    kept: list[str] = []
+    for part in map(str.strip, path.split("/")):
+        if part == ".." and kept:
+            kept.pop()
+        elif part not in ("", ".", ".."):
+            kept.append(part)
+    return "/".join(kept)
 
 
-def _has_suffix(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in SUFFIXES
+def _suffix(path: str) -> str:
+    """The suffix of an image in a loosely spelled path; empty when there is none."""
+    stem, dot, suffix = path.rpartition("/")[2].rpartition(".")
+    return dot + suffix if stem and dot + suffix in PICTURES else ""

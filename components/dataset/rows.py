@@ -7,6 +7,7 @@ messages, where a row comes from.
 import codecs
 import hashlib
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -63,15 +64,23 @@ def decode(content: bytes, where: str) -> str:
         raise ConfigurationError(f"{where}, line {line}: {fault}") from error
 
 
-def read_csv(text: str, where: str, image: str, caption: str, delimiter: str = "") -> pd.DataFrame:
+def read_csv(
+    text: str, where: str, image: str, caption: str, delimiter: str = "", known: Container[str] = ()
+) -> pd.DataFrame:
     """The rows of a table, indexed by their line; a list of captions in a cell becomes as many rows.
 
-    Raises what `components.dataset.tables.read_table` raises.
+    `known`: names of photographs. Raises what `components.dataset.tables.read_table` raises.
     """
     remedy = "Set image_column and caption_column to the right ones, or delimiter"
-    rows = read_table(text, where, {image: "name", caption: "caption"}, remedy, delimiter)
+    rows = read_table(text, where, {image: "name", caption: "caption"}, remedy, delimiter, known)
     rows["name"] = rows["name"].str.strip()
-    rows["caption"] = rows["caption"].map(listed)
+    captions = []
+    for number, cell in rows["caption"].items():
+        try:
+            captions.append(listed(cell))
+        except ValueError as error:
+            raise ConfigurationError(f"{where}, line {number}: {error}") from error
+    rows["caption"] = captions
     return rows.explode("caption").astype("str")
 
 

@@ -1,45 +1,60 @@
 """Tables of text as programs and people export them: comma, semicolon, tab or pipe between the fields."""
 
 import ast
-import csv
 import json
 import re
-from collections.abc import Iterator, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Container, Sequence
+from typing import NamedTuple
 
 import pandas as pd
 
-from components.dataset.names import SUFFIXES
+from components.dataset.names import spellings
 from components.errors import ConfigurationError
 
 DELIMITERS = (",", ";", "\t", "|")
 NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "pipes"}
-LONGEST_FIELD = 1 << 20
-"""Characters of a field."""
-LONGEST_LIST = 100_000
-"""Characters of a list in a cell."""
+SHOWN = 100
+"""Characters of a faulty line that a message shows."""
+
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_DECLARED = re.compile(r'"?sep=([^"\r\n])"?(?=[\r\n])', re.IGNORECASE)
+"""Excel's first line, which names the delimiter."""
+
+_QUOTED = r'(?:[^"]|"")*+'
+_ESCAPED = r'(?:[^"\\]|\\.|"")*+'
+_TO_THE_LAST = r"[^\r\n]*?"
+"""What may stand between the quotes of a field: RFC 4180's text, the same with a backslash before a quote as databases
+write it, and any text up to the line's first quote that ends a field.
+"""
+
+_TEXT = r"""(?:[uU]?'(?:[^'\\]|\\.)*+'|[uU]?"(?:[^"\\]|\\.)*+")"""
+_LIST = re.compile(rf"\[\s*+{_TEXT}(?:[\s,]++{_TEXT})*+[\s,]*+\]", re.DOTALL)
+"""A list of texts as Python writes it, or NumPy, without commas."""
 
 
-def read_table(text: str, where: str, columns: dict[str, str], remedy: str, delimiter: str = "") -> pd.DataFrame:
+class _Record(NamedTuple):
+    fields: list[str]
+    end: int
+    """Where its last line ends."""
+
+
+def read_table(
+    text: str, where: str, columns: dict[str, str], remedy: str, delimiter: str = "", known: Container[str] = ()
+) -> pd.DataFrame:
     """The `columns` (name in the file → ours) of a table, as text, indexed by their first line (the header's is 1).
 
     Without a `delimiter` it is found: the one by which the header has the columns. Blank lines and empty fields at the
-    end of a line do not count. Raises `ConfigurationError` naming the line of a row that cannot be read, or, with the
-    `remedy`, the missing columns.
+    end of a line do not count. The first column names photographs; `known` are those that there are. Raises
+    `ConfigurationError` naming the line of a row that cannot be read, or, with the `remedy`, the missing columns.
     """
-    if "\n" not in text:
-        text = text.replace("\r", "\n")  # as old Macs end lines
-    declared = re.match(r"sep=(.)\r?\n", text)  # Excel's first line
+    declared = _DECLARED.match(text)
     delimiter = delimiter or (declared[1] if declared else "")
-    lines = text.split("\n")
-    skipped = 1 if declared else 0
-    first = next((number for number in range(skipped, len(lines)) if lines[number].strip()), None)
-    if first is None:
+    start = re.compile(r"\s*").match(text, declared.end() if declared else 0)
+    assert start
+    first = text.rfind("\n", 0, start.end()) + 1 or text.rfind("\r", 0, start.end()) + 1
+    if not text[first:].strip():
         raise ConfigurationError(f"{where} is empty")
-    try:
-        header, delimiter = _read_header(lines[first].rstrip("\r"), columns, delimiter)
-    except csv.Error as error:
-        raise ConfigurationError(f"{where}, line {first + 1} is no header: {error}") from error
+    header, delimiter, end = _read_header(text, first, columns, delimiter)
     names = [name.strip() for name in header]
     if missing := [column for column in columns if column not in names]:
         there = ", ".join(map(repr, names))
@@ -47,97 +62,170 @@ def read_table(text: str, where: str, columns: dict[str, str], remedy: str, deli
     if twice := [column for column in columns if names.count(column) > 1]:
         raise ConfigurationError(f"{where} has several columns {', '.join(twice)}; rename all but one")
     places = [names.index(column) for column in columns]
-    padded = any(name != name.strip() for name in header)  # then a space follows each delimiter
-    rows, numbers = [], []
-    for number, fields in _records("\n".join(lines[first + 1 :]), where, delimiter, first + 1):
-        kept = _fit(fields, len(names), f"{where}, line {number}", delimiter)
-        if any(field.strip() for field in kept):
-            _refuse_swallowed(kept, len(names), places[0], f"{where}, line {number}", delimiter)
-            rows.append([kept[place].strip() if padded else kept[place] for place in places])
-            numbers.append(number)
-    return pd.DataFrame(rows, columns=list(columns.values()), index=numbers, dtype="str")
+    padded = any(name[:1] == " " for name in header[1:])  # then a space follows each delimiter
+    reader = _Reader(delimiter, len(names), places[0])
+    reader.read(text, end, len(_LINE_END.findall(text, 0, end)))
+    reader.refuse_swallowed(known)
+    if reader.faults:
+        more = f" ({len(reader.faults):,} such lines)" if len(reader.faults) > 1 else ""
+        number = min(reader.faults)
+        raise ConfigurationError(f"{where}, line {number} {reader.faults[number]}{more}")
+    rows = [[row[place].strip() if padded else row[place] for place in places] for row in reader.rows]
+    return pd.DataFrame(rows, columns=list(columns.values()), index=reader.numbers, dtype="str")
 
 
 def listed(cell: str) -> list[str]:
-    """The texts of a list in a cell, as JSON or Python writes it; of any other cell its text alone."""
-    if not (cell.startswith("[") and cell.endswith("]") and len(cell) <= LONGEST_LIST):
+    """The texts of a list in a cell, as JSON, Python or NumPy writes it; of any other cell its text alone.
+
+    Raises `ValueError` for what begins and ends as a list of texts, and is none.
+    """
+    given = cell.strip()
+    if not (re.match(r"\[\s*[uU]?['\"]", given) and given.endswith("]")):
         return [cell]
-    for read in (json.loads, ast.literal_eval):
-        try:
-            found = read(cell)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            continue
-        if isinstance(found, list) and found and all(isinstance(text, str) for text in found):
-            return found
-    return [cell]
+    try:
+        found = json.loads(given)
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, list) and all(isinstance(text, str) for text in found):
+        return found
+    if not _LIST.fullmatch(given):
+        raise ValueError(f"{given[:SHOWN]} is not a list of texts")
+    try:
+        return [str(ast.literal_eval(text)) for text in re.findall(_TEXT, given, re.DOTALL)]
+    except SyntaxError as error:
+        raise ValueError(f"{given[:SHOWN]} is not a list of texts") from error
 
 
-def _read_header(line: str, columns: dict[str, str], delimiter: str) -> tuple[list[str], str]:
+def _read_header(text: str, start: int, columns: dict[str, str], delimiter: str) -> tuple[list[str], str, int]:
+    """The fields of the header at `start`, the delimiter, and where the line ends."""
+    end = found.start() if (found := _LINE_END.search(text, start)) else len(text)
+
     def split(by: str) -> list[str]:
-        return next(csv.reader([line], delimiter=by, skipinitialspace=False), [])
-
-    if delimiter:
-        return split(delimiter), delimiter
-    headers = {by: split(by) for by in DELIMITERS}
+        record = _fields(_pattern(by, _QUOTED), text[start:end], 0, by)
+        return record.fields if record else text[start:end].split(by)
 
     def fits(by: str) -> tuple[int, int]:
-        names = [name.strip() for name in headers[by]]
+        names = [name.strip() for name in split(by)]
         return sum(column in names for column in columns), len(names)
 
-    best = max(DELIMITERS, key=fits)
-    return headers[best], best
+    best = delimiter or max(DELIMITERS, key=fits)
+    return split(best), best, end
 
 
-def _records(text: str, where: str, delimiter: str, before: int) -> Iterator[tuple[int, list[str]]]:
-    """Each record's fields, with the number of its first line; `before` lines stand before the text."""
-    csv.field_size_limit(LONGEST_FIELD)
-    lines = text.split("\n")
-    lines = lines[:-1] if lines[-1] == "" else lines
-    reader, last = csv.reader((line + "\n" for line in lines), delimiter=delimiter), 0
-    while True:
-        place = f"{where}, line {before + last + 1}"
-        try:
-            fields = next(reader, None)
-        except csv.Error as error:
-            raise ConfigurationError(f"{place}: {error}; {_MEND}") from error
-        if fields is None:
+class _Reader:
+    """Reads rows of `width` fields, of which the one at `name` names a photograph."""
+
+    def __init__(self, delimiter: str, width: int, name: int) -> None:
+        self.delimiter, self.width, self.name = delimiter, width, name
+        self.rows: list[list[str]] = []
+        self.numbers: list[int] = []
+        self.faults: dict[int, str] = {}
+        self._inside: list[tuple[int, int, str]] = []
+        """Lines of quoted fields that have the shape of a row: the row's number, the line's, and the name."""
+        self._quoted, self._escaped, self._to_the_last = (
+            _pattern(delimiter, text) for text in (_QUOTED, _ESCAPED, _TO_THE_LAST)
+        )
+
+    def read(self, text: str, at: int, lines: int) -> None:
+        """Every row from the line end `at` on, which ends the last of `lines` lines."""
+        number = lines + 1
+        while found := _LINE_END.match(text, at):
+            number, start = number + 1, found.end()
+            at = _end_of_line(text, start)
+            line = text[start:at]
+            if '"' not in line:
+                self._keep(line.split(self.delimiter), number, line)
+            elif record := self._quoted_row(text, start, line):
+                self._keep(record.fields, number, line)
+                if record.end > at:
+                    at = record.end
+                    inside = _LINE_END.split(text[start:at])[1:]
+                    self._note_rows_inside(inside, number)
+                    number += len(inside)
+            elif line.count('"') % 2:
+                self.faults[number] = f"{_shown(line)}: a quote opens here and is never closed; {_MEND}"
+            else:
+                record = _fields(self._quoted, line, 0, self.delimiter)
+                self._keep(record.fields if record else line.split(self.delimiter), number, line)
+
+    def _quoted_row(self, text: str, start: int, line: str) -> _Record | None:
+        """The row of a line with quotes, by the first reading that gives it as many fields as the header has."""
+        readings = [(self._quoted, text, start, False)]
+        if '\\"' in line:
+            readings.append((self._escaped, text, start, True))
+        readings.append((self._to_the_last, text, start, False))
+        for pattern, content, at, escaped in readings:
+            record = _fields(pattern, content, at, self.delimiter, escaped=escaped)
+            if record and len(_trimmed(record.fields, self.width)) == self.width:
+                return record
+        return None
+
+    def _keep(self, fields: Sequence[str], number: int, line: str) -> None:
+        kept = _trimmed(fields, self.width)
+        if not any(map(str.strip, kept)):
             return
-        if reader.line_num == len(lines) and "".join(lines[last:]).count('"') % 2 and _opens(lines[last], delimiter):
-            raise ConfigurationError(f"{place}: a quote opens here and is never closed; {_MEND}")
-        yield before + last + 1, fields
-        last = reader.line_num
+        if len(kept) > self.width:
+            kind = NAMES.get(self.delimiter, repr(self.delimiter))
+            what_to_do = f"put fields with {kind} in double quotes"
+            self.faults[number] = f"has {len(kept)} fields, the header {self.width}; {what_to_do} {_shown(line)}"
+        elif len(kept) < self.width:
+            self.faults[number] = f"has {len(kept)} of {self.width} fields {_shown(line)}; write what is missing"
+        else:
+            self.rows.append(list(kept))
+            self.numbers.append(number)
+
+    def _note_rows_inside(self, lines: Sequence[str], number: int) -> None:
+        for further, line in enumerate(lines, start=1):
+            fields = line.split(self.delimiter)
+            if len(fields) >= self.width:
+                self._inside.append((number, further, fields[self.name].strip().strip('"')))
+
+    def refuse_swallowed(self, known: Container[str]) -> None:
+        """Adds to the faults quoted fields that hold whole rows: their quote was meant as text."""
+        names = {row[self.name] for row in self.rows} if self._inside else set()
+        for number, further, name in self._inside:
+            if name and (name in names or name in known or spellings(name)[-1] != spellings(name)[-2]):
+                lines = "lines" if further > 1 else "line"
+                told = f"a quote opens here and takes in whole rows, the first {further} {lines} further on"
+                self.faults.setdefault(number, f": {told}; {_MEND}")
 
 
 _MEND = "take it out, or write it twice inside a quoted field"
 
 
-def _opens(line: str, delimiter: str) -> bool:
-    """Whether a field of the line begins with a quote."""
-    return any(field.startswith('"') for field in line.split(delimiter))
+def _pattern(delimiter: str, text: str) -> re.Pattern[str]:
+    """One field: quoted, with spaces around, or without a quote at its beginning."""
+    by, space = re.escape(delimiter), "" if delimiter == " " else " *+"
+    quoted = rf'{space}"(?P<quoted>{text})"{space}(?={by}|[\r\n]|\Z)'
+    return re.compile(rf'{quoted}|(?P<plain>(?!{space}")[^{by}\r\n]*+)', re.DOTALL)
 
 
-def _fit(fields: Sequence[str], width: int, where: str, delimiter: str) -> list[str]:
-    """The fields as many as the header has. Raises `ConfigurationError` for more, or for fewer than one but none."""
-    while len(fields) > width and not fields[-1].strip():
-        fields = fields[:-1]
-    if len(fields) > width:
-        kind = NAMES.get(delimiter, repr(delimiter))
-        raise ConfigurationError(
-            f"{where} has {len(fields)} fields, the header {width}; put fields with {kind} in double quotes"
-        )
-    if any(field.strip() for field in fields) and len(fields) < width:
-        raise ConfigurationError(
-            f"{where} has {len(fields)} of {width} fields ({', '.join(fields)[:100]}); write what is missing"
-        )
-    return list(fields)
+def _fields(pattern: re.Pattern[str], text: str, at: int, delimiter: str, *, escaped: bool = False) -> _Record | None:
+    """The record that begins at `at`; none when a field with quotes is not of the pattern."""
+    fields = []
+    while found := pattern.match(text, at):
+        quoted, at = found["quoted"], found.end()
+        if quoted is not None and escaped:
+            quoted = re.sub(r'\\(["\\])', r"\1", quoted)
+        fields.append(found["plain"] if quoted is None else quoted.replace('""', '"'))
+        if not text.startswith(delimiter, at):
+            return _Record(fields, at)
+        at += 1
+    return None
 
 
-def _refuse_swallowed(fields: Sequence[str], width: int, name: int, where: str, delimiter: str) -> None:
-    """Raises `ConfigurationError` when a quoted field holds whole rows: its quote was meant as text."""
-    for field in fields:
-        for number, line in enumerate(field.split("\n")[1:], start=1):
-            inside = line.split(delimiter)
-            if len(inside) >= width and PurePosixPath(inside[name].strip().strip('"')).suffix.lower() in SUFFIXES:
-                raise ConfigurationError(
-                    f"{where}: a quote opens here and takes in whole rows, the first {number} lines further on; {_MEND}"
-                )
+def _end_of_line(text: str, start: int) -> int:
+    found = _LINE_END.search(text, start)
+    return found.start() if found else len(text)
+
+
+def _shown(line: str) -> str:
+    return f"({line[:SHOWN]}{' …' if len(line) > SHOWN else ''})"
+
+
+def _trimmed(fields: Sequence[str], width: int) -> Sequence[str]:
+    """The fields without the empty ones at the end that are more than `width`."""
+    count = len(fields)
+    while count > width and not fields[count - 1].strip():
+        count -= 1
+    return fields[:count]
