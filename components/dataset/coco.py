@@ -60,9 +60,10 @@ def _read_entry_by_entry(text: str, where: str) -> _Captions:
     for key in ("images", "annotations"):
         if not isinstance(content.get(key), list):
             has = ", ".join(map(repr, list(content)[:5])) or "nothing"
-            advice = "Set `format` for another one; a test set has no captions"
+            advice = 'Set `format` for another one ("karpathy", "jsonl"); a test set has no captions'
             raise ConfigurationError(f"{where} has no list `{key}`, as COCO's captions files have, but {has}. {advice}")
     names = {_number(image.get("id")): image.get("file_name") for image in content["images"] if _is_object(image)}
+    names.pop(None, None)
     faults, images, annotations = list[str](), list[_Image](), list[_Annotation]()
     for number, image in enumerate(content["images"]):
         entry = image if _is_object(image) else {}
@@ -77,7 +78,7 @@ def _read_entry_by_entry(text: str, where: str) -> _Captions:
         caption_id, image_id, caption = _number(entry.get("id")), _number(entry.get("image_id")), entry.get("caption")
         fault = _fault_of_id("id", entry.get("id"), caption_id)
         fault = fault or _fault_of_id("image_id", entry.get("image_id"), image_id)
-        fault = fault or ("" if _is_text(caption) else f"its caption is {json.dumps(caption)[:50]}, not a text")
+        fault = fault or ("" if _is_text(caption) else f"its caption is {_shown(caption)}, not a text")
         if fault or caption_id is None or image_id is None:
             photograph = names.get(image_id) or entry.get("image_id")
             faults.append(f"annotation {number} (caption {entry.get('id')}, photograph {photograph}): {fault}")
@@ -139,4 +140,13 @@ def _number(given: object) -> int | None:
 
 
 def _fault_of_id(name: str, given: object, found: int | None) -> str:
-    return "" if found is not None else f"its `{name}` is {json.dumps(given)[:50]}, not a whole number or a text"
+    if found is not None:
+        return ""
+    return f"its `{name}` is {_shown(given)}, not a whole number of 64 bits or a text"
+
+
+def _shown(given: object) -> str:
+    try:
+        return json.dumps(given)[:50]
+    except (ValueError, RecursionError):
+        return f"a {type(given).__name__}"

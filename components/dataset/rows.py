@@ -6,11 +6,12 @@ messages, where a row comes from.
 
 import codecs
 import hashlib
+import json
 import re
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pandas as pd
 from pydantic import BaseModel, Field, ValidationError, create_model
@@ -94,7 +95,8 @@ def read_jsonl(text: str, where: str, image: str, caption: str) -> pd.DataFrame:
                 row = line_model.model_validate_json(line).model_dump()
             except ValidationError as error:
                 hint = "image_column and caption_column say which keys to read"
-                raise ConfigurationError(f"{where}, line {number}, {explain(error)}\n  ({hint})") from error
+                whose = f" ({name})" if (name := _value(line, image)) else ""
+                raise ConfigurationError(f"{where}, line {number}{whose}, {explain(error)}\n  ({hint})") from error
             numbers.append(number)
             names.append(row["name"])
             captions.append(row["caption"])
@@ -116,7 +118,9 @@ def read_karpathy(text: str, where: str) -> pd.DataFrame:
     try:
         images = _Karpathy.model_validate_json(text).images
     except ValidationError as error:
-        raise ConfigurationError(f"{where}, read as a Karpathy file {explain(error)}") from error
+        place = error.errors()[0]["loc"][:2]
+        whose = f", image {name}," if (name := _value(text, *place, "filename")) else ""
+        raise ConfigurationError(f"{where}, read as a Karpathy file{whose} {explain(error)}") from error
     table = {
         "name": [f"{image.filepath}/{image.filename}".lstrip("/") for image in images],
         "image_id": pd.array([image.cocoid for image in images], dtype="Int64"),
@@ -124,6 +128,17 @@ def read_karpathy(text: str, where: str) -> pd.DataFrame:
         "caption": [[sentence.raw for sentence in image.sentences] for image in images],
     }
     return pd.DataFrame(table).explode("caption").astype({"caption": "str"})
+
+
+def _value(text: str, *place: str | int) -> str:
+    """The text at a place in JSON; empty when there is none."""
+    try:
+        found: Any = json.loads(text)
+        for key in place:
+            found = found[key]
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return ""
+    return found if isinstance(found, str) else ""
 
 
 def stable_id(name: str) -> int:

@@ -30,7 +30,7 @@ def pairs(text: str, delimiter: str = "") -> list[tuple[str, str]]:
 
 def refused(text: str, delimiter: str = "") -> str:
     with pytest.raises(ConfigurationError) as caught:
-        read_csv(text, "captions.csv", "image", "caption", delimiter)
+        read_csv(text, "captions.csv", "image", "caption", delimiter, {"seen"})
     assert "captions.csv" in str(caught.value)
     return str(caught.value)
 
@@ -53,6 +53,10 @@ def test_a_byte_order_mark_may_be_of_either_order() -> None:
     "text",
     [
         "sep=;\nimage;caption\na;x, y\n",
+        '"sep=;"\r\nimage;caption\r\na;x, y\r\n',
+        "\timage\tcaption\n0\ta\tx, y\n",
+        '"image" ; "caption"\na;x, y\n',
+        "image;caption\r\r\na;x, y\r\r\n",
         "\n\nimage;caption\na;x, y\n",
         "id;image;caption;;\n1;a;x, y;;\n;;;;\n",
         'image_|"image"|"caption"\n1|a|x, y\n',
@@ -83,13 +87,28 @@ def test_a_delimiter_may_be_set() -> None:
         ("file;text\na;b\n", "has no column image, caption; it has 'file', 'text'"),
         ("", "is empty"),
         ("\n \n", "is empty"),
-        ('image,caption\na.jpg,"x\n', "line 2: a quote opens here and is never closed"),
+        ('image,caption\na.jpg,"x\n', 'line 2 (a.jpg,"x): a quote opens here and is never closed'),
         (
             'image,caption\na.jpg,x\nb.jpg,"Stop sign\nc.jpg,y\nd.jpg,"Open sign\ne.jpg,z\n',
-            "line 3: a quote opens here and takes in whole rows",
+            'line 3 (b.jpg,"Stop sign): a quote opens here',
         ),
-        ('image\tcaption\na.jpg\t"x\nb.jpg\ty\n', "line 2: a quote opens here"),
-        ("image,caption\na.jpg," + "x" * (1 << 21), "line 2: field larger than field limit"),
+        ('image\tcaption\na.jpg\t"x\nb.jpg\ty\n', 'line 2 (a.jpg\\t"x): a quote opens here'),
+        ('image,caption\na.jpg,"x\nb.jpg,y"\nc.jpg,z\n', "line 2: a quote opens here and takes in whole rows"),
+        (
+            'image,caption\nc,z\na,"x\nc,y"\n',
+            "line 3: a quote opens here and takes in whole rows, the first 1 line further",
+        ),
+        ('image,caption\na,"x\nseen,y"\n', "line 2: a quote opens here and takes in whole rows"),
+        ('caption,image\n"x,a.jpg\ny,b.jpg\nz",c.jpg\n', "line 2: a quote opens here and takes in whole rows"),
+        ('image,caption\n"a.jpg","x\n"b.jpg","y"\n', 'line 2 ("a.jpg","x): a quote opens here'),
+        ('image,caption\n"a.jpg,"x"\n"b.jpg","y"\n', 'line 2 ("a.jpg,"x"): a quote opens here'),
+        ("image,caption\na.jpg,'x, y'\n", "line 2 has 3 fields, the header 2"),
+        ('image,caption\na.jpg,"x, y",z\n', "line 2 has 3 fields, the header 2"),
+        (
+            "image,caption\na.jpg\nb.jpg,x\nc.jpg\n",
+            "line 2 has 1 of 2 fields (a.jpg); write what is missing (2 such lines)",
+        ),
+        ("image,caption\na.jpg,\"['x', 3]\"\n", "line 2: ['x', 3] is not a list of texts"),
     ],
 )
 def test_a_row_that_cannot_be_read_is_named_by_its_line(text: str, fault: str) -> None:
@@ -113,6 +132,29 @@ def test_quotes_and_line_ends_inside_a_caption_are_text(caption: str) -> None:
     assert pairs(text_of([("a.jpg", caption), ("b.jpg", "x")], ",")) == [("a.jpg", caption), ("b.jpg", "x")]
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize(
+    ("field", "caption"),
+    [
+        (r'"A \"big\" dog"', 'A "big" dog'),
+        (r'"a dog called \"Rex\""', 'a dog called "Rex"'),
+        (r'"He said \"hi\"@ then"', 'He said "hi"@ then'),
+        ('"C:\\dogs\\"', "C:\\dogs\\"),
+        ('"a 12" pizza"', 'a 12" pizza'),
+        ('"Stop" sign', '"Stop" sign'),
+        (' "A dog@ fast" ', "A dog@ fast"),
+        ("'A dog'", "'A dog'"),
+        ('"one@ two\nthree@ four"', "one@ two\nthree@ four"),
+        ('"one\r\n\r\ntwo"', "one\r\n\r\ntwo"),
+    ],
+)
+def test_quotes_are_read_as_they_are_meant(field: str, caption: str, delimiter: str) -> None:
+    """@ stands for the delimiter."""
+    row = f"b.jpg,{field}\n".replace(",", delimiter, 1).replace("@", delimiter)
+    text = f"image{delimiter}caption\n{row}a.jpg{delimiter}x\n"
+    assert pairs(text) == [("b.jpg", caption.replace("@", delimiter)), ("a.jpg", "x")]
+
+
 def test_a_quote_inside_an_unquoted_field_is_text() -> None:
     assert pairs('image,caption\na.jpg,a 12" pizza\nb.jpg,the "big" dog\n') == [
         ("a.jpg", 'a 12" pizza'),
@@ -126,6 +168,9 @@ def test_a_quote_inside_an_unquoted_field_is_text() -> None:
         ('["a dog", "a cat"]', ["a dog", "a cat"]),
         ("['a dog', \"it's a cat\"]", ["a dog", "it's a cat"]),
         ('["été"]', ["été"]),
+        ("['a dog' 'a cat'\n 'it\\'s']", ["a dog", "a cat", "it's"]),
+        ("[u'a dog', u'a cat']", ["a dog", "a cat"]),
+        (' ["a dog"] ', ["a dog"]),
         ("[a dog]", ["[a dog]"]),
         ("[]", ["[]"]),
         ("[1, 2]", ["[1, 2]"]),
@@ -136,6 +181,12 @@ def test_a_quote_inside_an_unquoted_field_is_text() -> None:
 )
 def test_a_list_in_a_cell_is_as_many_captions(cell: str, texts: list[str]) -> None:
     assert listed(cell) == texts
+
+
+@pytest.mark.parametrize("cell", ['["a dog", null]', "['a dog', nan]", "['a dog', ['x']]", "['a', 'b' + 'c']"])
+def test_what_looks_like_a_list_of_captions_and_is_none_is_refused(cell: str) -> None:
+    with pytest.raises(ValueError, match="is not a list of texts"):
+        listed(cell)
 
 
 def test_lines_are_counted_as_an_editor_does() -> None:
