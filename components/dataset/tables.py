@@ -120,8 +120,8 @@ class _Reader:
         self.rows: list[list[str]] = []
         self.numbers: list[int] = []
         self.faults: dict[int, str] = {}
-        self._inside: list[tuple[int, int, str]] = []
-        """Lines of quoted fields that have the shape of a row: the row's number, the line's, and the name."""
+        self._inside: list[tuple[int, str, str]] = []
+        """Lines of quoted fields that have the shape of a row: the first line's number, the name, and what to say."""
         self._quoted, self._escaped, self._to_the_last = (
             _pattern(delimiter, text) for text in (_QUOTED, _ESCAPED, _TO_THE_LAST)
         )
@@ -140,7 +140,7 @@ class _Reader:
                 if record.end > at:
                     at = record.end
                     inside = _LINE_END.split(text[start:at])[1:]
-                    self._note_rows_inside(inside, number)
+                    self._note_rows_inside(inside, number, line)
                     number += len(inside)
             elif line.count('"') % 2:
                 self.faults[number] = f"{_shown(line)}: a quote opens here and is never closed; {_MEND}"
@@ -150,12 +150,9 @@ class _Reader:
 
     def _quoted_row(self, text: str, start: int, line: str) -> _Record | None:
         """The row of a line with quotes, by the first reading that gives it as many fields as the header has."""
-        readings = [(self._quoted, text, start, False)]
-        if '\\"' in line:
-            readings.append((self._escaped, text, start, True))
-        readings.append((self._to_the_last, text, start, False))
-        for pattern, content, at, escaped in readings:
-            record = _fields(pattern, content, at, self.delimiter, escaped=escaped)
+        escaped = [self._escaped] if '\\"' in line else []
+        for pattern in (self._quoted, *escaped, self._to_the_last):
+            record = _fields(pattern, text, start, self.delimiter, escaped=pattern is self._escaped)
             if record and len(_trimmed(record.fields, self.width)) == self.width:
                 return record
         return None
@@ -164,33 +161,38 @@ class _Reader:
         kept = _trimmed(fields, self.width)
         if not any(map(str.strip, kept)):
             return
+        kind = NAMES.get(self.delimiter, repr(self.delimiter))
         if len(kept) > self.width:
-            kind = NAMES.get(self.delimiter, repr(self.delimiter))
-            what_to_do = f"put fields with {kind} in double quotes"
-            self.faults[number] = f"has {len(kept)} fields, the header {self.width}; {what_to_do} {_shown(line)}"
+            fault = f"has {len(kept)} fields, the header {self.width} {_shown(line)}"
+            self.faults[number] = f"{fault}; put fields with {kind} in double quotes"
         elif len(kept) < self.width:
-            self.faults[number] = f"has {len(kept)} of {self.width} fields {_shown(line)}; write what is missing"
+            self.faults[number] = f"has {len(kept)} of {self.width} fields {_shown(line)}; put {kind} between them"
         else:
             self.rows.append(list(kept))
             self.numbers.append(number)
 
-    def _note_rows_inside(self, lines: Sequence[str], number: int) -> None:
-        for further, line in enumerate(lines, start=1):
+    def _note_rows_inside(self, lines: Sequence[str], number: int, opening: str) -> None:
+        for inside, line in enumerate(lines, start=number + 1):
             fields = line.split(self.delimiter)
             if len(fields) >= self.width:
-                self._inside.append((number, further, fields[self.name].strip().strip('"')))
+                fault = f"{_shown(opening)}: a quote opens here and takes in whole rows, such as line {inside}; {_MEND}"
+                self._inside.append((number, fields[self.name].strip().strip('"'), fault))
 
     def refuse_swallowed(self, known: Container[str]) -> None:
         """Adds to the faults quoted fields that hold whole rows: their quote was meant as text."""
         names = {row[self.name] for row in self.rows} if self._inside else set()
-        for number, further, name in self._inside:
-            if name and (name in names or name in known or spellings(name)[-1] != spellings(name)[-2]):
-                lines = "lines" if further > 1 else "line"
-                told = f"a quote opens here and takes in whole rows, the first {further} {lines} further on"
-                self.faults.setdefault(number, f": {told}; {_MEND}")
+        suffixes = any(map(_is_image, names))
+        for number, name, fault in self._inside:
+            if name in names or _is_image(name) or (not suffixes and name in known):
+                self.faults.setdefault(number, fault)
 
 
-_MEND = "take it out, or write it twice inside a quoted field"
+_MEND = "take it out, write it twice inside a quoted field, or put the caption on one line"
+
+
+def _is_image(name: str) -> bool:
+    """Whether a name ends in the suffix of an image."""
+    return spellings(name)[-1] != spellings(name)[-2]
 
 
 def _pattern(delimiter: str, text: str) -> re.Pattern[str]:

@@ -80,9 +80,12 @@ def test_a_delimiter_may_be_set() -> None:
     [
         (
             "image| number| caption\na.jpg| 0| x\nb.jpg| 4   A dog runs .\n",
-            "line 3 has 2 of 3 fields (b.jpg,  4   A dog runs .)",
+            "line 3 has 2 of 3 fields (b.jpg| 4   A dog runs .); put pipes between them",
         ),
-        ("image,caption\na.jpg,x, y\n", "line 2 has 3 fields, the header 2; put fields with commas in double quotes"),
+        (
+            "image,caption\na.jpg,x, y\n",
+            "line 2 has 3 fields, the header 2 (a.jpg,x, y); put fields with commas in double quotes",
+        ),
         ("image,caption,image\na,b,c\n", "several columns image"),
         ("file;text\na;b\n", "has no column image, caption; it has 'file', 'text'"),
         ("", "is empty"),
@@ -92,21 +95,30 @@ def test_a_delimiter_may_be_set() -> None:
             'image,caption\na.jpg,x\nb.jpg,"Stop sign\nc.jpg,y\nd.jpg,"Open sign\ne.jpg,z\n',
             'line 3 (b.jpg,"Stop sign): a quote opens here',
         ),
-        ('image\tcaption\na.jpg\t"x\nb.jpg\ty\n', 'line 2 (a.jpg\\t"x): a quote opens here'),
-        ('image,caption\na.jpg,"x\nb.jpg,y"\nc.jpg,z\n', "line 2: a quote opens here and takes in whole rows"),
+        ('image\tcaption\na.jpg\t"x\nb.jpg\ty\n', 'line 2 (a.jpg\t"x): a quote opens here'),
+        (
+            'image,caption\na.jpg,"x\nb.jpg,y"\nc.jpg,z\n',
+            'line 2 (a.jpg,"x): a quote opens here and takes in whole rows, such as line 3;',
+        ),
         (
             'image,caption\nc,z\na,"x\nc,y"\n',
-            "line 3: a quote opens here and takes in whole rows, the first 1 line further",
+            'line 3 (a,"x): a quote opens here and takes in whole rows, such as line 4;',
         ),
-        ('image,caption\na,"x\nseen,y"\n', "line 2: a quote opens here and takes in whole rows"),
-        ('caption,image\n"x,a.jpg\ny,b.jpg\nz",c.jpg\n', "line 2: a quote opens here and takes in whole rows"),
+        (
+            'image,caption\na,"x\nseen,y"\n',
+            'line 2 (a,"x): a quote opens here and takes in whole rows, such as line 3;',
+        ),
+        (
+            'caption,image\n"x,a.jpg\ny,b.jpg\nz",c.jpg\n',
+            'line 2 ("x,a.jpg): a quote opens here and takes in whole rows, such as line 3;',
+        ),
         ('image,caption\n"a.jpg","x\n"b.jpg","y"\n', 'line 2 ("a.jpg","x): a quote opens here'),
         ('image,caption\n"a.jpg,"x"\n"b.jpg","y"\n', 'line 2 ("a.jpg,"x"): a quote opens here'),
         ("image,caption\na.jpg,'x, y'\n", "line 2 has 3 fields, the header 2"),
         ('image,caption\na.jpg,"x, y",z\n', "line 2 has 3 fields, the header 2"),
         (
             "image,caption\na.jpg\nb.jpg,x\nc.jpg\n",
-            "line 2 has 1 of 2 fields (a.jpg); write what is missing (2 such lines)",
+            "line 2 has 1 of 2 fields (a.jpg); put commas between them (2 such lines)",
         ),
         ("image,caption\na.jpg,\"['x', 3]\"\n", "line 2: ['x', 3] is not a list of texts"),
     ],
