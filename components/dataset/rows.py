@@ -76,13 +76,14 @@ def read_csv(
     rows = read_table(text, where, {image: "name", caption: "caption"}, remedy, delimiter, known)
     rows["name"] = rows["name"].str.strip()
     captions = []
-    for number, cell in rows["caption"].items():
+    for number, cell in zip(rows.index.tolist(), rows["caption"].tolist(), strict=True):
         try:
             captions.append(listed(cell))
         except ValueError as error:
             raise ConfigurationError(f"{where}, line {number}: {error}") from error
-    rows["caption"] = captions
-    return rows.explode("caption").astype("str")
+    if any(len(texts) > 1 for texts in captions):
+        return rows.assign(caption=captions).explode("caption").astype("str")
+    return rows.assign(caption=[text for (text,) in captions]).astype("str")
 
 
 def read_jsonl(text: str, where: str, image: str, caption: str) -> pd.DataFrame:

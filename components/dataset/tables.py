@@ -17,6 +17,7 @@ SHOWN = 100
 """Characters of a faulty line that a message shows."""
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
+_NEXT_LINE = re.compile(r"(?:\r\n|\r|\n)([^\r\n]*)")
 _DECLARED = re.compile(r'"?sep=([^"\r\n])"?(?=[\r\n])', re.IGNORECASE)
 """Excel's first line, which names the delimiter."""
 
@@ -64,7 +65,7 @@ def read_table(
     places = [names.index(column) for column in columns]
     padded = any(name[:1] == " " for name in header[1:])  # then a space follows each delimiter
     reader = _Reader(delimiter, len(names), places[0])
-    reader.read(text, end, len(_LINE_END.findall(text, 0, end)))
+    reader.read(text, end, len(_LINE_END.findall(text, 0, end)) + 1)
     reader.refuse_swallowed(known)
     if reader.faults:
         more = f" ({len(reader.faults):,} such lines)" if len(reader.faults) > 1 else ""
@@ -79,8 +80,8 @@ def listed(cell: str) -> list[str]:
 
     Raises `ValueError` for what begins and ends as a list of texts, and is none.
     """
-    given = cell.strip()
-    if not (re.match(r"\[\s*[uU]?['\"]", given) and given.endswith("]")):
+    given = cell.strip() if "[" in cell else ""
+    if not (given.endswith("]") and re.match(r"\[\s*[uU]?['\"]", given)):
         return [cell]
     try:
         found = json.loads(given)
@@ -126,22 +127,19 @@ class _Reader:
             _pattern(delimiter, text) for text in (_QUOTED, _ESCAPED, _TO_THE_LAST)
         )
 
-    def read(self, text: str, at: int, lines: int) -> None:
-        """Every row from the line end `at` on, which ends the last of `lines` lines."""
-        number = lines + 1
-        while found := _LINE_END.match(text, at):
-            number, start = number + 1, found.end()
-            at = _end_of_line(text, start)
-            line = text[start:at]
+    def read(self, text: str, at: int, number: int) -> None:
+        """Every row from the line end `at` on, which ends the line of that number."""
+        for number, found in enumerate(_NEXT_LINE.finditer(text, at), start=number + 1):
+            start, line = found.start(1), found[1]
+            if start < at:  # inside a quoted field
+                continue
             if '"' not in line:
                 self._keep(line.split(self.delimiter), number, line)
             elif record := self._quoted_row(text, start, line):
+                at = record.end
                 self._keep(record.fields, number, line)
-                if record.end > at:
-                    at = record.end
-                    inside = _LINE_END.split(text[start:at])[1:]
-                    self._note_rows_inside(inside, number, line)
-                    number += len(inside)
+                if at > found.end():
+                    self._note_rows_inside(_LINE_END.split(text[start:at])[1:], number, line)
             elif line.count('"') % 2:
                 self.faults[number] = f"{_shown(line)}: a quote opens here and is never closed; {_MEND}"
             else:
@@ -153,13 +151,13 @@ class _Reader:
         escaped = [self._escaped] if '\\"' in line else []
         for pattern in (self._quoted, *escaped, self._to_the_last):
             record = _fields(pattern, text, start, self.delimiter, escaped=pattern is self._escaped)
-            if record and len(_trimmed(record.fields, self.width)) == self.width:
+            if record and (len(record.fields) == self.width or len(_trimmed(record.fields, self.width)) == self.width):
                 return record
         return None
 
-    def _keep(self, fields: Sequence[str], number: int, line: str) -> None:
-        kept = _trimmed(fields, self.width)
-        if not any(map(str.strip, kept)):
+    def _keep(self, fields: list[str], number: int, line: str) -> None:
+        kept = fields if len(fields) == self.width else _trimmed(fields, self.width)
+        if not "".join(kept).strip():
             return
         kind = NAMES.get(self.delimiter, repr(self.delimiter))
         if len(kept) > self.width:
@@ -168,7 +166,7 @@ class _Reader:
         elif len(kept) < self.width:
             self.faults[number] = f"has {len(kept)} of {self.width} fields {_shown(line)}; put {kind} between them"
         else:
-            self.rows.append(list(kept))
+            self.rows.append(kept)
             self.numbers.append(number)
 
     def _note_rows_inside(self, lines: Sequence[str], number: int, opening: str) -> None:
@@ -216,16 +214,11 @@ def _fields(pattern: re.Pattern[str], text: str, at: int, delimiter: str, *, esc
     return None
 
 
-def _end_of_line(text: str, start: int) -> int:
-    found = _LINE_END.search(text, start)
-    return found.start() if found else len(text)
-
-
 def _shown(line: str) -> str:
     return f"({line[:SHOWN]}{' …' if len(line) > SHOWN else ''})"
 
 
-def _trimmed(fields: Sequence[str], width: int) -> Sequence[str]:
+def _trimmed(fields: list[str], width: int) -> list[str]:
     """The fields without the empty ones at the end that are more than `width`."""
     count = len(fields)
     while count > width and not fields[count - 1].strip():
