@@ -127,9 +127,9 @@ class _Reader:
             _pattern(delimiter, text) for text in (_QUOTED, _ESCAPED, _TO_THE_LAST)
         )
 
-    def read(self, text: str, at: int, number: int) -> None:
-        """Every row from the line end `at` on, which ends the line of that number."""
-        for number, found in enumerate(_NEXT_LINE.finditer(text, at), start=number + 1):
+    def read(self, text: str, at: int, header: int) -> None:
+        """Every row after the header, which is the line of that number and ends at `at`."""
+        for number, found in enumerate(_NEXT_LINE.finditer(text, at), start=header + 1):
             start, line = found.start(1), found[1]
             if start < at:  # inside a quoted field
                 continue
