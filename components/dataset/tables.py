@@ -70,7 +70,7 @@ def read_table(
     if reader.faults:
         more = f" ({len(reader.faults):,} such lines)" if len(reader.faults) > 1 else ""
         number = min(reader.faults)
-        raise ConfigurationError(f"{where}, line {number} {reader.faults[number]}{more}")
+        raise ConfigurationError(f"{where}, line {number}{reader.faults[number]}{more}")
     rows = [[row[place].strip() if padded else row[place] for place in places] for row in reader.rows]
     return pd.DataFrame(rows, columns=list(columns.values()), index=reader.numbers, dtype="str")
 
@@ -141,7 +141,7 @@ class _Reader:
                 if at > found.end():
                     self._note_rows_inside(_LINE_END.split(text[start:at])[1:], number, line)
             elif line.count('"') % 2:
-                self.faults[number] = f"{_shown(line)}: a quote opens here and is never closed; {_MEND}"
+                self.faults[number] = f": a quote opens here and is never closed {_shown(line)}; {_MEND}"
             else:
                 record = _fields(self._quoted, line, 0, self.delimiter)
                 self._keep(record.fields if record else line.split(self.delimiter), number, line)
@@ -161,10 +161,10 @@ class _Reader:
             return
         kind = NAMES.get(self.delimiter, repr(self.delimiter))
         if len(kept) > self.width:
-            fault = f"has {len(kept)} fields, the header {self.width} {_shown(line)}"
+            fault = f" has {len(kept)} fields, the header {self.width} {_shown(line)}"
             self.faults[number] = f"{fault}; put fields with {kind} in double quotes"
         elif len(kept) < self.width:
-            self.faults[number] = f"has {len(kept)} of {self.width} fields {_shown(line)}; put {kind} between them"
+            self.faults[number] = f" has {len(kept)} of {self.width} fields {_shown(line)}; put {kind} between them"
         else:
             self.rows.append(kept)
             self.numbers.append(number)
@@ -173,7 +173,8 @@ class _Reader:
         for inside, line in enumerate(lines, start=number + 1):
             fields = line.split(self.delimiter)
             if len(fields) >= self.width:
-                fault = f"{_shown(opening)}: a quote opens here and takes in whole rows, such as line {inside}; {_MEND}"
+                told = f"a quote opens here and takes in whole rows, such as line {inside}"
+                fault = f": {told} {_shown(opening)}; {_MEND}"
                 self._inside.append((number, fields[self.name].strip().strip('"'), fault))
 
     def refuse_swallowed(self, known: Container[str]) -> None:

@@ -209,7 +209,7 @@ def test_captions_among_the_photographs_name_them_from_their_folder(tmp_path: Pa
         ("a.csv", "image,caption\n".encode("utf-16"), "holds no captions"),
         ("a.jsonl", "", "holds no captions"),
         ("a.jsonl", '{"image": "b", "caption": "x"}\n{"image":\n', "line 2, (faults: 1):\n  Invalid JSON"),
-        ("a.jsonl", '\n{"image": "b", "text": "x"}', "line 2, (faults: 1):\n  caption: Field required"),
+        ("a.jsonl", '\n{"image": "b", "text": "x"}', "line 2 (b), (faults: 1):\n  caption: Field required"),
         ("a.jsonl", '{"image": 5, "caption": "x"}', "line 1, (faults: 1):\n  image: Input should be a valid string"),
         ("a.jsonl", '{"image": "b", "caption": ["x", null]}', "caption.list[str].1: Input should be a valid string"),
         ("a.jsonl", '{"image": "b", "caption": ["x", ""]}', "line 1: a caption is missing"),
@@ -218,6 +218,11 @@ def test_captions_among_the_photographs_name_them_from_their_folder(tmp_path: Pa
         ("a.token", "#0\tx\n", "line 1: the name of a photograph is missing"),
         ("a.json", "", "read as a Karpathy file (faults: 1):\n  Invalid JSON"),
         ("a.json", '{"images": [{"filename": "b"}]}', "images.0.split: Field required"),
+        (
+            "a.json",
+            karpathy({"filename": "b", "sentences": [{"raw": None}]}),
+            "read as a Karpathy file, image b, (faults",
+        ),
         ("a.json", '{"images": []}', "holds no captions"),
         ("a.json", karpathy({"filename": "b", "sentences": [{"raw": ""}]}), "image 0: a caption is missing"),
     ],
@@ -244,6 +249,12 @@ def test_missing_columns_say_what_there_is_and_what_to_set(tmp_path: Path) -> No
 def test_two_spellings_of_one_photograph_are_one_image(tmp_path: Path) -> None:
     table = "image,caption\nb.jpg,x\na.jpg,x\nx/b.jpg,y\nX\\B.JPG,z\n"
     assert told(source_of(tmp_path, "a.csv", table, "x/b.jpg", "a.jpg")) == {"x/b.jpg": ["x", "y", "z"], "a.jpg": ["x"]}
+
+
+def test_a_quote_that_takes_in_photographs_without_suffixes_is_told(tmp_path: Path) -> None:
+    table = 'image,caption\nx/1,a\nx/2,"b\nx/3,c\n4,d"\n'
+    with pytest.raises(ConfigurationError, match="line 3: a quote opens here and takes in whole rows, such as line 4"):
+        read_source(source_of(tmp_path, "a.csv", table, "1.jpg", "2.jpg", "3.jpg", "4.jpg"))
 
 
 def test_a_folder_of_captions_needs_to_know_which(tmp_path: Path) -> None:

@@ -240,7 +240,7 @@ def test_the_nearest_of_several_is_meant(wanted: list[str], there: list[str]) ->
 
 
 def test_two_names_that_cannot_be_the_same_photograph_are_an_error() -> None:
-    with pytest.raises(ConfigurationError, match=r"file: train/1\.jpg and val/1\.jpg would both be 1\.jpg"):
+    with pytest.raises(ConfigurationError, match=r"file: val/1\.jpg and train/1\.jpg would both be 1\.jpg"):
         match_names(["val/1.jpg", "train/1.jpg"], ["1.jpg"], "file")
 
 
