@@ -27,8 +27,8 @@ def walk(root: Path) -> list[Entry]:
     """The files below `root`, sorted by name; the mark is the modification time in nanoseconds.
 
     Every folder is listed once, so links that lead in circles end: by its own place below `root` where it has one,
-    else by the link whose name sorts first. What disappears meanwhile is left out. Raises `OSError` when `root`
-    itself cannot be listed.
+    else by the link whose name sorts first. A link to a folder around `root` is not followed. What disappears meanwhile
+    is left out. Raises `OSError` when `root` itself cannot be listed.
     """
     found: list[Entry] = []
     seen: set[tuple[int, int]] = set()
@@ -42,7 +42,8 @@ def walk(root: Path) -> list[Entry]:
                 if entry:
                     found.append(entry)
                 elif entry is None and each.is_symlink():
-                    heappush(links, whole)
+                    if not root.resolve().is_relative_to(Path(each.path).resolve()):  # a folder around this one
+                        heappush(links, whole)
                 elif entry is None:
                     folders.append(whole)
         except OSError as error:

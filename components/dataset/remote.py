@@ -199,7 +199,8 @@ def _options(url: str) -> dict[str, Any]:
 def client_errors() -> tuple[type[Exception], ...]:
     """What fsspec and the clients beneath it raise; the clients are installed only with the extras."""
     loaded = ((sys.modules.get(module), name) for module, name in CLIENT_ERRORS.items())
-    return (OSError, *(getattr(module, name) for module, name in loaded if module))
+    found = (getattr(module, name, None) for module, name in loaded if module)  # none: another thread is loading it
+    return (OSError, *(error for error in found if error))
 
 
 def _failed(url: str, why: object) -> CaptioningError:

@@ -95,7 +95,7 @@ def moved(paths: list[Path], text: str, folder: Path, before: dict[str, str]) ->
 def main(folder: Path) -> None:
     """Prints, as JSON: the sources of each stage, and the stages that edits change."""
     (folder / "images").mkdir()
-    pd.DataFrame({"uri": ["a"], "image_id": ["b"]}).to_parquet(folder / score.INPUTS_FILE)
+    pd.DataFrame({"uri": ["a"], "image_id": ["b"], "error": [""]}).to_parquet(folder / score.INPUTS_FILE)
     for module, name in ((tasks, "log_inputs"), (tasks, "TrainingLog"), (contracts, "EmbeddingStore")):
         setattr(module, name, MagicMock())
     contracts.publish_quarantine = lambda *_: None  # type: ignore[assignment]

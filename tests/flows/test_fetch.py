@@ -1,5 +1,7 @@
 """The download as a Prefect task: what is tried again, and what its run shows."""
 
+import io
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,8 +25,12 @@ def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Profile
     """A profile of a folder of photographs in the cloud."""
     monkeypatch.setenv("CAPTIONING_HOME", str(tmp_path))
     settings.cache_clear()
-    fsspec.filesystem("memory").pipe_file("/bucket/all.json", b"{}" * 1_000_000)
-    source = {"images": "all.json", "captions": "all.json", "annotations": ""}
+    bucket, photos = fsspec.filesystem("memory"), io.BytesIO()
+    with zipfile.ZipFile(photos, "w") as archive:
+        archive.writestr("a.jpg", b"a photograph")
+    bucket.pipe_file("/bucket/photos.zip", photos.getvalue())
+    bucket.pipe_file("/bucket/all.json", b"{}" * 1_000_000)
+    source = {"images": "photos.zip", "captions": "all.json", "annotations": ""}
     dataset = {"root": "memory://bucket", "sources": {"all": source}, "holdout": 0.5}
     encoder = {"name": "efficientnet_lite0", "weights": "package"}
     yield Profile.model_validate({"name": "x", "dataset": dataset, "encoder": encoder})

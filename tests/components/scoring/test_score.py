@@ -69,7 +69,7 @@ class Colours(Captioner):
     def caption(self, embeddings: Embeddings, search: Search) -> list[list[Caption]]:
         worse = Caption(f"not by {search.method}", (-9.0,))
         return [
-            [Caption(" ".join(f"{number:.1f}" for number in colour), (-float(colour.mean()),)), worse]
+            [Caption(" ".join(f"{10 * number:.0f}" for number in colour), (-float(colour.mean()),)), worse]
             for colour in embeddings[0 : len(embeddings)]
         ]
 
