@@ -153,7 +153,7 @@ def match_names(
         several = _require_one_each(found)
     except ConfigurationError as error:
         raise ConfigurationError(f"{where}: {error}") from error
-    if set(ways) - {EXACTLY, ""}:
+    if set(+ways) - {EXACTLY, ""}:
         told = ", ".join(f"{ways[way]:,} {way}" for way in (EXACTLY, NORMALISED, BY_PATH, BY_STEM) if ways[way])
         log.info("%s: photographs found by name: %s", where, told)
     if several:
