@@ -50,7 +50,7 @@ def read_source(source: Source) -> tuple[pd.DataFrame, pd.DataFrame]:
     else:
         rows = _read_rows(text, where, source, there)
         _require_content(rows, where, source)
-        rows["name"] = _below(folder, rows["name"], there)
+        rows["name"] = _below(folder, rows["name"], there) if folder else rows["name"]
         members = match_names(rows["name"].tolist(), there, where, folder, unlabelled)
         rows["name"] = rows["name"].map(_one_name_each(members))
         images, captions = _with_ids(rows, where)

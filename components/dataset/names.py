@@ -144,7 +144,8 @@ def match_names(
     ways: Counter[str] = Counter()
     try:
         for name in different:
-            member, way = names.find(f"{folder}/{name}") if folder and name else ("", "")
+            below = folder and name and name not in names.exact
+            member, way = names.find(f"{folder}/{name}") if below else ("", "")
             found[name], way = (member, way) if member else names.find(name)
             ways[way] += 1
         again = _find_in_best_encoding(found, [name for name in there if name in unlabelled], folders)
