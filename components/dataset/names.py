@@ -59,9 +59,9 @@ class Names:
     def _folders(self) -> frozenset[str]:
         return frozenset(folder for forms in self._spellings.values() for folder in forms[-1].split("/")[:-1])
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         """Whether a name may be that of a photograph here, in any spelling and folder."""
-        return bool(name) and spellings(name)[-1].rpartition("/")[2] in self._by_tail
+        return isinstance(name, str) and bool(name) and spellings(name)[-1].rpartition("/")[2] in self._by_tail
 
     def find(self, name: str) -> tuple[str, str]:
         """The archive's name for `name` and how it was found; two empty texts when there is none.
@@ -72,7 +72,7 @@ class Names:
         """
         if name in self.exact:
             return name, EXACTLY
-        if len(same := self._by_base.get(name, ())) == 1 and name:
+        if len(same := self._by_base.get(name, [])) == 1 and name:
             return same[0], EXACTLY
         forms = spellings(name)
         parts = forms[-1].split("/")

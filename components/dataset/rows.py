@@ -82,7 +82,7 @@ def read_csv(
         except ValueError as error:
             raise ConfigurationError(f"{where}, line {number}: {error}") from error
     if any(len(texts) > 1 for texts in captions):
-        return rows.assign(caption=captions).explode("caption").astype("str")
+        return rows.assign(caption=pd.Series(captions, index=rows.index, dtype=object)).explode("caption").astype("str")
     return rows.assign(caption=[text for (text,) in captions]).astype("str")
 
 
