@@ -15,8 +15,15 @@ context = multiprocessing.get_context("forkserver")
 def captioning(
     home: Path, *arguments: str, environment: Mapping[str, str] | None = None, seconds: int = 400
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a command to its end in that home, which is also the current folder."""
-    own = {"CAPTIONING_HOME": str(home), "PREFECT_HOME": str(home / "prefect")}
+    """Runs a command to its end in that home, which is also the current folder.
+
+    Java, whose scores take ten seconds, is not on its PATH unless `environment` has one.
+    """
+    own = {
+        "CAPTIONING_HOME": str(home),
+        "PREFECT_HOME": str(home / "prefect"),
+        "PATH": str(Path(sys.executable).parent),
+    }
     with tempfile.TemporaryDirectory() as folder:
         out, errors = Path(folder) / "out", Path(folder) / "errors"
         given = (arguments, {**os.environ, **own, **(environment or {})}, home, out, errors)

@@ -1,7 +1,6 @@
 """The field's scores of generated captions, computed by the official COCO scorers."""
 
 import logging
-import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -23,6 +22,7 @@ from components.evaluation.tokenize import (
     tokenize_unicode,
     tokenize_words,
 )
+from components.vocabulary.tokenizer import normalise
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +173,7 @@ def _tokenize(
     predictions: Mapping[int, str], references: Mapping[int, Sequence[str]], tokenizer: Tokenizer, java: str | None
 ) -> tuple[Tokenized, Tokenized]:
     given = [*predictions.values(), *(text for image in predictions for text in references[image])]
-    captions = [unicodedata.normalize("NFC", text) for text in given]
+    captions = [normalise(text) for text in given]
     if java:
         words = iter(tokenize_ptb(captions, java))
     else:

@@ -18,7 +18,6 @@ from components.evaluation.gallery import Page, Plot, render_gallery
 from components.evaluation.metrics import Scores, intervals, score_captions
 from components.evaluation.showcase import Captioner, Material, choose, measure_tiles, score_tiles
 from components.evaluation.summary import GALLERY_FILE, NOT_ENGLISH, PREDICTIONS_FILE, SUMMARY_FILE, Summary
-from components.vocabulary.tokenizer import tokenize
 from data_contracts.schema import SPECIALS
 
 References = Mapping[int, Sequence[str]]
@@ -46,7 +45,9 @@ def evaluate(
     search = Search.of_width(config.beam)
     found = [best for best, *_ in captioner.caption(material.store.vectors(ids), search)]
     captions = dict(zip(ids.tolist(), found, strict=True))
-    scores = score_captions({image: caption.text for image, caption in captions.items()}, references)
+    # The words themselves: in a script without spaces a caption's text could be divided another way.
+    said = {image: " ".join(caption.words) for image, caption in captions.items()}
+    scores = score_captions(said, references)
     predictions = pd.DataFrame({"image_id": ids}).assign(
         caption=[caption.text for caption in found],
         logprob=[caption.logprob for caption in found],
@@ -55,7 +56,7 @@ def evaluate(
     )
     predictions = predictions.merge(scores.per_image, on="image_id")
     predictions.to_parquet(folder / PREDICTIONS_FILE, index=False)
-    summary = _summarise(split, predictions, references, scores, material)
+    summary = _summarise(split, predictions, said, references, scores, material)
     (folder / SUMMARY_FILE).write_text(json.dumps(asdict(summary), indent=1, ensure_ascii=False), encoding="utf-8")
     drawn, samples = _plot(captioner, material, predictions, captions, references, history, folder)
     page = Page(
@@ -87,20 +88,25 @@ def _references(material: Material, split: str) -> References:
 
 
 def _summarise(
-    split: str, predictions: pd.DataFrame, references: References, scores: Scores, material: Material
+    split: str,
+    predictions: pd.DataFrame,
+    said: Mapping[int, str],
+    references: References,
+    scores: Scores,
+    material: Material,
 ) -> Summary:
     # Every caption goes to the next image: a captioner that looks at the image loses nearly all of its score.
-    shuffled = dict(zip(predictions["image_id"], np.roll(predictions["caption"], 1), strict=True))
+    shuffled = dict(zip(said, np.roll(list(said.values()), 1).tolist(), strict=True))
     chance = score_captions(shuffled, references, scores.tokenizer, java_scores=False).metrics["cider"]
     names = dict(zip(material.images["image_id"], material.images["file_name"], strict=True))
     spread = predictions.iloc[:: max(1, len(predictions) // EXAMPLES)].head(EXAMPLES)
     examples = [(Path(names[i]).name, text) for i, text in zip(spread["image_id"], spread["caption"], strict=True)]
-    words = [tokenize(caption) for caption in predictions["caption"]]
+    words = [text.split() for text in said.values()]
     learnt = set(material.captions.loc[material.captions["split"] == material.train_split, "tokens"])
     measures = {
         "cider_shuffled": chance,
         **describe_captions(words),
-        "novel": float(np.mean([" ".join(caption) not in learnt for caption in words])),
+        "novel": float(np.mean([text not in learnt for text in said.values()])),
         "length": float(np.mean([len(caption) for caption in words])),
     }
     return Summary(
@@ -129,7 +135,7 @@ def _plot(
     folder: Path,
 ) -> tuple[list[Plot], list[tuple[float, str]]]:
     """Writes the plots; returns them for the page, with captions of one photograph drawn at different temperatures."""
-    texts = [" ".join(tokenize(caption)) for caption in predictions["caption"]]
+    texts = [" ".join(caption.words) for caption in captions.values()]
     tokens = material.captions.loc[material.captions["image_id"].isin(list(references)), "tokens"].tolist()
     words = captioner.vocabulary.words
     # The caption in the middle: neither one that was easy nor one that failed.

@@ -24,9 +24,13 @@ def tokenize(caption: str) -> list[str]:
     """
     if caption.isascii():
         return re.findall(r"\w+", caption.lower())
-    # The dotted I of Turkish would become an i and a dot of its own.
-    text = unicodedata.normalize("NFC", _UNSEEN.sub("", caption)).replace("\u0130", "i").lower()
-    return [part for word in _words(unicodedata.normalize("NFC", text)) for part in _parts(word)]
+    text = unicodedata.normalize("NFC", normalise(_UNSEEN.sub("", caption)).lower())
+    return [part for word in _words(text) for part in _parts(word)]
+
+
+def normalise(text: str) -> str:
+    """The text in Unicode's form NFC, fit to be lowered: the dotted I of Turkish would become an i and a dot."""
+    return unicodedata.normalize("NFC", text).replace("\u0130", "i")
 
 
 def _parts(word: str) -> list[str]:

@@ -18,10 +18,13 @@ from components.dataset.sources import Source
 from components.errors import CaptioningError
 from components.redaction import redacted, without_login
 from flows.failure import write_page
+from tests import commands
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
 SECRET = "Geheim-7f3a"
+ONCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+"""MLflow would ask for a minute."""
 
 
 def test_every_test_that_the_page_names_is_there_and_every_claim_has_one() -> None:
@@ -92,16 +95,15 @@ def run(home: Path, *arguments: str, **environment: str) -> str:
     """What a command shows, with secrets wherever the environment may have some."""
     names = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "PREFECT_API_KEY", "MLFLOW_TRACKING_PASSWORD")
     proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY"), f"http://u:{SECRET}@127.0.0.1:9")
-    own = dict.fromkeys(names, SECRET) | proxies | {"NO_PROXY": "127.0.0.1", "CAPTIONING_HOME": str(home)}
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "CAPTIONING_"))}
-    command = [sys.executable, "-m", "flows.cli", *arguments]
-    done = subprocess.run(command, env=kept | own | environment, capture_output=True, text=True, check=False)
+    own = dict.fromkeys(names, SECRET) | proxies | {"NO_PROXY": "127.0.0.1"}
+    done = commands.captioning(home, *arguments, environment=own | environment)
     assert done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
 def test_no_secret_is_written_or_shown(address: str, tmp_path: Path) -> None:
     home, profile = tmp_path / "home", tmp_path / "mine.toml"
+    home.mkdir()
     signed, gone = (f"http://{address}/{name}.zip?X-Amz-Signature={SECRET}" for name in ("train", "gone"))
     closed = f"http://u:{SECRET}@127.0.0.1:9"
     content = {
@@ -118,7 +120,7 @@ def test_no_secret_is_written_or_shown(address: str, tmp_path: Path) -> None:
     shown = [
         run(home, "check", "--profile", str(profile), "--only", "captions,images", "--json"),
         run(home, "check", "--profile", str(profile), "--set", f"dataset.sources.photos.captions={gone}"),
-        run(home, "doctor", PREFECT_API_URL=f"{closed}/api", CAPTIONING_TRACKING_URI=closed),
+        run(home, "doctor", PREFECT_API_URL=f"{closed}/api", CAPTIONING_TRACKING_URI=closed, **ONCE),
     ]
     assert '"rules"' in shown[0], shown[0]
     assert "gone.zip?X-Amz-Signature=…: the server answers 404" in shown[1], shown[1]

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import CaptioningError
+from components.provenance import commit
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 30
@@ -146,6 +147,7 @@ def _hooks(installed: list[list[Callable[[str, tuple[Any, ...]], None]]] = []) -
 def main(target: str, seconds: int) -> None:
     module, _, name = target.partition(":")
     attempt: Attempt = getattr(importlib.import_module(module), name)
+    commit()  # asks git, once per process
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -3,7 +3,11 @@
   const form = document.getElementById("filter");
   const count = document.getElementById("count");
   const sections = [...document.querySelectorAll("section.pictures")];
-  const words = (text) => text.toLowerCase().replaceAll("’", "'").split(/[^\p{L}\p{N}'-]+/u).filter(Boolean);
+  const words = (text) =>
+    text.normalize("NFC").toLowerCase().replaceAll("’", "'").split(/[^\p{L}\p{M}\p{N}'\u200c\u200d-]+/u).filter(Boolean);
+  // A word is looked for from its beginning; where words have no spaces between them, anywhere.
+  const unspaced = /[\p{sc=Han}\p{sc=Hira}\p{sc=Kana}\p{sc=Thai}\p{sc=Lao}\p{sc=Khmr}\p{sc=Mymr}]/u;
+  const finds = (word, text) => (unspaced.test(word) ? text.includes(word) : text.startsWith(word));
   const cards = new Map(
     [...document.querySelectorAll("article")].map((card) => [
       card,
@@ -19,7 +23,7 @@
     const anyScore = low === -Infinity && high === Infinity;
     let shown = 0;
     for (const [card, facts] of cards) {
-      const says = wanted.every((word) => facts.words.some((other) => other.startsWith(word)));
+      const says = wanted.every((word) => facts.words.some((other) => finds(word, other)));
       const scores = facts.cider === null ? anyScore : facts.cider >= low && facts.cider <= high;
       card.hidden = !(says && scores);
       shown += says && scores;

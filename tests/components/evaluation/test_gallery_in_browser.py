@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from itertools import combinations
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -141,6 +142,28 @@ def test_a_word_filters_captions_and_references_by_their_words_starts(
     assert shown(page) == found
     of = f"{len(found)} of 8 pictures" if found != ALL else "8 pictures"
     assert page.locator("#count").inner_text() == of
+
+
+@pytest.mark.parametrize(
+    ("word", "found"),
+    [("走", [0]), ("芝生", [0]), ("कुत्ता", [1]), ("कुत", [1]), ("त्ता", []), ("كلب", [2]), ("Hình", [3]), ("a", [3])],
+)
+def test_words_of_every_script_are_found_and_read_in_their_direction(
+    browser: Browser, tmp_path: Path, word: str, found: list[int]
+) -> None:
+    texts = ["犬が芝生の上を走る", "एक कुत्ता दौड़ रहा है", "كلب يركض على العشب", "A hi\u0300nh of a dog"]
+    cards = [card(text, None) for text in texts]
+    (tmp_path / "gallery.html").write_text(
+        render_gallery(gallery.Page("Scripts", [], [], [Section("own", "Yours", "", cards)], [], [], {})),
+        encoding="utf-8",
+    )
+    page = browser.new_page()
+    page.goto((tmp_path / "gallery.html").as_uri())
+    directions = page.locator("h3").evaluate_all("all => all.map(each => getComputedStyle(each).direction)")
+    assert directions == ["ltr", "ltr", "rtl", "ltr"]
+    field(page, "word").fill(word)
+    assert shown(page) == [texts[number] for number in found]
+    page.close()
 
 
 @pytest.mark.parametrize(

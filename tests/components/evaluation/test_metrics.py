@@ -213,3 +213,9 @@ def test_decomposed_text_scores_like_composed_text() -> None:
     captions = {1: "một con chó", 2: "hai người đàn ông"}
     apart = {image: unicodedata.normalize("NFD", text) for image, text in captions.items()}
     assert score_captions(apart, references, "words").metrics == score_captions(captions, references, "words").metrics
+
+
+def test_a_capital_with_a_dot_is_the_letter_that_training_makes_of_it() -> None:
+    references = {1: ["İstanbul'da bir köpek"], 2: ["Bir kedi"]}
+    scores = score_captions({1: "istanbul da bir köpek", 2: "bir kedi"}, references, "words")
+    assert scores.metrics["bleu1"] > 0.99

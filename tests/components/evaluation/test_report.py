@@ -127,6 +127,16 @@ def test_novel_is_the_share_of_captions_that_no_one_wrote_in_training(
     assert Summary.load(run(make_captioner(lambda image: learnt[1]))).metrics["novel"] == 0
 
 
+def test_the_words_are_the_models_and_not_what_its_text_could_be_divided_into(
+    run: Run, make_captioner: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captioner = make_captioner()
+    said = Caption("犬が走る", (-1.0,) * 6, ("犬", "が", "走", "る", "。"))
+    monkeypatch.setattr(captioner, "caption", lambda vectors, search: [[said]] * len(vectors))
+    monkeypatch.setattr(captioner, "next_words", lambda vector, caption: np.full((6, 8), 1 / 8))
+    assert Summary.load(run(captioner)).metrics["length"] == 5
+
+
 def test_the_lengths_are_those_of_the_captions(run: Run, make_captioner: Make) -> None:
     captioner = make_captioner(lambda image: "a kite of the" if image == 100 else "kite kite")
     metrics = Summary.load(run(captioner)).metrics
@@ -160,7 +170,7 @@ def test_the_gallery_shows_the_best_the_worst_and_a_random_sample_with_their_fac
     assert [len(shown(part)) for part in parts.values()] == [3, 3, 3]
     assert "a red" in parts["best"]
     assert "lamp&lt;/b&gt;" not in parts["best"]
-    assert parts["worst"].count("<h3>a &lt;b&gt;lamp&lt;/b&gt;</h3>") == 3
+    assert parts["worst"].count('<h3 dir="auto">a &lt;b&gt;lamp&lt;/b&gt;</h3>') == 3
 
 
 def test_ones_own_pictures_are_captioned_and_shown(
@@ -198,7 +208,7 @@ def test_one_photographs_captions_are_drawn_at_every_temperature(run: Run, make_
     text = page(run(captioner))
     drawn = [(search.temperature, images) for search, images in captioner.searches if search.method == "sample"]
     assert drawn == [(temperature, 1) for temperature in TEMPERATURES]
-    assert all(f"<dt>{temperature}</dt><dd>a red" in text for temperature in TEMPERATURES)
+    assert all(f'<dt>{temperature}</dt><dd dir="auto">a red' in text for temperature in TEMPERATURES)
 
 
 def test_plots_are_written_and_shown(run: Run) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from components.registry.relocation import relocate
 from tests.components.dataset.conftest import Server, server  # noqa: F401
 from tests.faults.kills import looks, stages
 from tests.faults.kills.processes import Job
@@ -82,8 +83,8 @@ def test_registration(toy_package: Path, migrated: Path, tmp_path: Path, kills_o
 
 def test_promotion(registered: Path, tmp_path: Path, kills_of: Kills) -> None:
     def prepare(home: Path) -> None:
-        home.mkdir()
-        shutil.copy(registered / "mlflow.db", home)
+        shutil.copytree(registered, home)
+        relocate(home / "mlflow.db", home / "artifacts")
 
     steps = [(stages.promote, "2"), (stages.promote, "3"), (stages.roll_back, "3"), (stages.roll_back, "2")]
 
