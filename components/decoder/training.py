@@ -31,7 +31,7 @@ PHASE_FILE = "phase-{}.h5"
 """The best weights of a phase, while the training runs: a phase killed in its first epoch starts from them again."""
 
 WORSE_THAN_GUESSING = 0.5
-"""Nats by which the validation loss may exceed that of equal probabilities before training counts as diverged."""
+"""Nats by which a loss may exceed that of equal probabilities: training diverges, or learns its captions by heart."""
 
 
 def train(
@@ -46,7 +46,7 @@ def train(
     """Trains from the last checkpoint in `folder`, or from scratch, and writes weights and history there.
 
     `on_epoch` hears every epoch's row, those of an earlier, killed attempt included. Raises `CaptioningError` when
-    the loss is no longer a number, or worse than a guess among all words.
+    a loss is no longer a number, or an epoch's training loss is worse than a guess among all words.
     """
     if not len(training) or not len(validation):
         raise CaptioningError("no caption of an image with an embedding to train on, or none to validate on")
@@ -103,6 +103,8 @@ class _Run:
                 log.info("%s: none of the last %d epochs was better; stopped", phase.name, self.config.patience)
                 return
             row = {"phase": float(number), "epoch": len(state.history) + 1.0, **self._epoch(phase, epoch, step)}
+            if row.get("loss", 0.0) > self._worse_than_guessing:
+                raise self._diverged(f"the loss is {row['loss']:.3g}, worse than a guess among all words")
             state.history.append(row | self._judge(self.folder / PHASE_FILE.format(number)))
             state.save(phase.optimizer, self.folder)
             log.info("%s, epoch %d/%d: %s", phase.name, epoch + 1, phase.epochs, describe(state.history[-1]))
@@ -133,15 +135,24 @@ class _Run:
         figures = self.validator.figures()
         if self.config.notebook_loss:
             figures["notebook_loss"] = self.validator.notebook_loss()
-        if not figures["val_loss"] <= math.log(state.decoder.vocabulary_size) + WORSE_THAN_GUESSING:
-            raise self._diverged(
-                f"the validation loss is {figures['val_loss']:.3g}, worse than a guess among all words"
+        if not math.isfinite(figures["val_loss"]):
+            raise self._diverged(f"the validation loss is {figures['val_loss']}")
+        if figures["val_loss"] > self._worse_than_guessing:
+            log.warning(
+                "the validation loss is %.3g, worse than a guess among all words: the training captions are learnt by "
+                "heart. The best epoch is kept; more captions help, or fewer training.epochs",
+                figures["val_loss"],
             )
         if rank(figures) > max(map(rank, state.history), default=(-math.inf, 0.0)):
             write_weights(state.decoder, path)
         if averaged:
             state.swap_average()
         return figures
+
+    @property
+    def _worse_than_guessing(self) -> float:
+        """The loss, in nats per word, from which a decoder is worse than one that gives every word the same chance."""
+        return math.log(self.state.decoder.vocabulary_size) + WORSE_THAN_GUESSING
 
     def _diverged(self, what: str) -> CaptioningError:
         epochs = len(self.state.history)
