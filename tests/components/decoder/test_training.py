@@ -221,8 +221,7 @@ def test_every_epoch_of_both_phases_is_reported_with_all_its_figures(learn: Lear
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([WEIGHTS_FILE, HISTORY_FILE])
 
 
-@pytest.mark.parametrize("batch_size", [16, 4])
-@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize(("batch_size", "smoothing"), [(16, 0.0), (4, 0.3)])
 def test_figures_are_of_every_word_alike_whatever_the_batches_and_the_smoothing(
     learn: Learn, toy: DecoderConfig, sixteen: TrainingSet, tmp_path: Path, batch_size: int, smoothing: float
 ) -> None:
