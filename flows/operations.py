@@ -62,7 +62,7 @@ def doctor(as_json: JsonOption = False) -> None:
     from flows.doctor import examine
     from flows.settings import settings
 
-    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"  # it looks several times: a server that is gone took a minute
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"  # with more, a server that is down holds it up for a minute
     if not show.findings(examine(settings()), as_json):
         raise typer.Exit(1)
 

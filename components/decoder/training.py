@@ -31,7 +31,7 @@ PHASE_FILE = "phase-{}.h5"
 """The best weights of a phase, while the training runs: a phase killed in its first epoch starts from them again."""
 
 WORSE_THAN_GUESSING = 0.5
-"""Nats by which a loss may exceed that of equal probabilities: training diverges, or learns its captions by heart."""
+"""Nats by which the losses may exceed that of equal probabilities before training counts as diverged."""
 
 
 def train(
@@ -46,7 +46,7 @@ def train(
     """Trains from the last checkpoint in `folder`, or from scratch, and writes weights and history there.
 
     `on_epoch` hears every epoch's row, those of an earlier, killed attempt included. Raises `CaptioningError` when
-    a loss is no longer a number, or an epoch's training loss is worse than a guess among all words.
+    a loss is no longer a number, or the training and the validation loss are worse than a guess among all words.
     """
     if not len(training) or not len(validation):
         raise CaptioningError("no caption of an image with an embedding to train on, or none to validate on")
@@ -103,9 +103,7 @@ class _Run:
                 log.info("%s: none of the last %d epochs was better; stopped", phase.name, self.config.patience)
                 return
             row = {"phase": float(number), "epoch": len(state.history) + 1.0, **self._epoch(phase, epoch, step)}
-            if row.get("loss", 0.0) > self._worse_than_guessing:
-                raise self._diverged(f"the loss is {row['loss']:.3g}, worse than a guess among all words")
-            state.history.append(row | self._judge(self.folder / PHASE_FILE.format(number)))
+            state.history.append(row | self._judge(row, self.folder / PHASE_FILE.format(number)))
             state.save(phase.optimizer, self.folder)
             log.info("%s, epoch %d/%d: %s", phase.name, epoch + 1, phase.epochs, describe(state.history[-1]))
             self.on_epoch(state.history[-1])
@@ -127,32 +125,34 @@ class _Run:
                 since = 0
         return {name: float(np.average([row[name] for row in figures], weights=targets)) for name in figures[0]}
 
-    def _judge(self, path: Path) -> dict[str, float]:
-        """The validation figures of what would be the decoder now; the best so far is kept at `path`."""
+    def _judge(self, row: Mapping[str, float], path: Path) -> dict[str, float]:
+        """The validation figures of what would be the decoder now; the best so far is kept at `path`.
+
+        `row` has the epoch's training figures: a bad validation loss beside a good training loss is overfitting.
+        """
         state, averaged = self.state, self.config.weight_average > 0
         if averaged:
             state.swap_average()
         figures = self.validator.figures()
         if self.config.notebook_loss:
             figures["notebook_loss"] = self.validator.notebook_loss()
-        if not math.isfinite(figures["val_loss"]):
-            raise self._diverged(f"the validation loss is {figures['val_loss']}")
-        if figures["val_loss"] > self._worse_than_guessing:
-            log.warning(
-                "the validation loss is %.3g, worse than a guess among all words: the training captions are learnt by "
-                "heart. The best epoch is kept; more captions help, or fewer training.epochs",
-                figures["val_loss"],
-            )
+        guess = math.log(state.decoder.vocabulary_size) + WORSE_THAN_GUESSING
+        if not figures["val_loss"] <= guess:
+            fault = f"the validation loss is {figures['val_loss']:.3g}, worse than a guess among all words"
+            if not math.isfinite(figures["val_loss"]) or row.get("loss", 0.0) > guess:
+                raise self._diverged(fault)
+            if "loss" in row:
+                log.warning(
+                    "%s, the training loss %.3g: the model overfits. The best epoch is kept; train on more captions, "
+                    "or for fewer training.epochs",
+                    fault,
+                    row["loss"],
+                )
         if rank(figures) > max(map(rank, state.history), default=(-math.inf, 0.0)):
             write_weights(state.decoder, path)
         if averaged:
             state.swap_average()
         return figures
-
-    @property
-    def _worse_than_guessing(self) -> float:
-        """The loss, in nats per word, from which a decoder is worse than one that gives every word the same chance."""
-        return math.log(self.state.decoder.vocabulary_size) + WORSE_THAN_GUESSING
 
     def _diverged(self, what: str) -> CaptioningError:
         epochs = len(self.state.history)

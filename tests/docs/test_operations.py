@@ -68,7 +68,7 @@ def programs(tmp_path: Path) -> Iterator[Path]:
 
     folder = tmp_path / "programs"
     folder.mkdir()
-    with Listener(str(tmp_path / "socket")) as listener:
+    with Listener() as listener:
         (folder / "captioning").write_text(COMMAND.format(python=sys.executable, address=listener.address))
         (folder / "captioning").chmod(0o755)
         Thread(target=answer, daemon=True).start()
