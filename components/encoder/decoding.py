@@ -103,6 +103,8 @@ def _decode(data: bytes) -> Image.Image:
         deep = data[24:25] == b"\x10" if image.format == "PNG" else _bits(image) == 16
         if image.format == "AVIF":  # Pillow tells the turn that is stored with the pixels as EXIF
             orientation = orientation_in(image.info.get("exif", b""))
+        if deep and image.format == "TIFF":
+            _read_planes_of_16_bits(image, "B" if content.startswith(b"MM") else "L")
         image.load()
         rgb = _to_rgb(image, deep=deep)
     return rgb.transpose(_TURNS[orientation]) if orientation in _TURNS else rgb
@@ -154,6 +156,16 @@ def _bits(image: Image.Image) -> int:
     """Bits of a TIFF's first channel; 0 for other formats."""
     bits = getattr(image, "tag_v2", {}).get(258, (0,))
     return int(bits[0] if isinstance(bits, tuple) else bits)
+
+
+def _read_planes_of_16_bits(image: Image.Image, order: str) -> None:
+    """Has Pillow read uncompressed planes of 16 bits, one per colour, as such: it takes each byte for a pixel."""
+    image.tile = [
+        tile._replace(args=(f"{tile.args[0]};16{order}", *tile.args[1:]))
+        if tile.codec_name == "raw" and tile.args[0] in tuple("RGBA")
+        else tile
+        for tile in image.tile
+    ]
 
 
 def _to_rgb(image: Image.Image, *, deep: bool) -> Image.Image:

@@ -14,6 +14,7 @@ from PIL import Image
 from components.encoder import decoding
 from components.encoder.decoding import decode
 from components.errors import BadImageError, TransientImageError
+from tests import pictures
 
 FILES = Path(__file__).with_name("files")
 CASES = Path(__file__).parents[3].parent / "shared" / "cases"
@@ -123,6 +124,41 @@ def test_levels_are_scaled_by_what_they_are(data: bytes, tolerance: int) -> None
 def test_what_can_be_read_in_several_ways_has_its_reason(data: bytes) -> None:
     with pytest.raises(BadImageError, match=r"more than one way; save it with 8 bits|not finite"):
         decode(data)
+
+
+def in_planes(colours: np.ndarray, order: str, strips: int) -> bytes:
+    """An uncompressed TIFF (height, width, channels) of 16 bits with one plane per colour, each in some strips."""
+    height, width, channels = colours.shape
+    rows = height // strips
+    parts = [
+        colours[at : at + rows, :, channel].astype(f"{order}u2").tobytes()
+        for channel in range(channels)
+        for at in range(0, height, rows)
+    ]
+    fields = {256: [width], 257: [height], 258: [16] * channels, 262: [2], 277: [channels], 278: [rows], 284: [2]}
+    fields |= {273: [8 + sum(map(len, parts[:n])) for n in range(len(parts))], 279: [len(part) for part in parts]}
+    fields |= {338: [2]} if channels == 4 else {}
+    end = 8 + sum(map(len, parts))
+    beyond, entries = b"", b""
+    for tag, values in sorted(fields.items()):
+        packed = struct.pack(f"{order}{len(values)}I", *values)
+        if len(values) > 1:
+            place = struct.pack(f"{order}I", end + 2 + 12 * len(fields) + 4 + len(beyond))
+            beyond += packed
+            packed = place
+        entries += struct.pack(f"{order}HHI", tag, 4, len(values)) + packed
+    start = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", end)
+    return start + b"".join(parts) + struct.pack(f"{order}H", len(fields)) + entries + bytes(4) + beyond
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("strips", [1, 4])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_planes_of_16_bits_are_read_as_such(order: str, strips: int, channels: int) -> None:
+    scene = np.asarray(pictures.scene()).astype(np.uint16) * 257
+    opaque = np.full((*scene.shape[:2], 1), 65535, np.uint16)
+    colours = np.concatenate([scene, opaque], axis=2)[..., :channels]
+    np.testing.assert_array_equal(np.asarray(decode(in_planes(colours, order, strips))), scene // 257)
 
 
 def test_a_dark_picture_stays_dark_where_its_depth_is_told() -> None:
