@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -28,7 +29,11 @@ def write_caption_table(
     Raises `ConfigurationError` for a captions or split file that cannot be read.
     """
     splits = _read_splits(split_file, config) if split_file else None
-    tables = [_read_source(name, source, config, splits) for name, source in sources.items()]
+    named: set[str] = set()
+    tables = [_read_source(name, source, config, splits, named) for name, source in sources.items()]
+    if unknown := [image for image in splits or () if image not in named]:
+        first = ", ".join(unknown[:3])
+        log.warning("%s: %d entries name no image of the captions files, first %s", split_file, len(unknown), first)
     images = pd.concat([images for images, _ in tables], ignore_index=True)
     captions = pd.concat([captions for _, captions in tables], ignore_index=True)
     captions["tokens"] = captions["caption"].map(lambda caption: " ".join(tokenize(caption)))
@@ -38,19 +43,25 @@ def write_caption_table(
 
 
 def _read_splits(path: Path, config: DatasetConfig) -> dict[str, str]:
-    splits = read_splits(path)
-    there = sorted(set(splits.values()))
-    if missing := {config.train_split, config.validation_split} - set(there):
+    wanted = {name.casefold(): name for name in (config.train_split, config.validation_split)}
+    splits = {image: wanted.get(split.strip().casefold(), split.strip()) for image, split in read_splits(path).items()}
+    counts = Counter(splits.values())
+    there = sorted(counts)
+    if missing := set(wanted.values()) - set(there):
         raise ConfigurationError(
             f"{path} has no split {', '.join(sorted(missing))}; it has {', '.join(there)}. "
             "Set dataset.train_split and dataset.validation_split"
         )
+    used = ", ".join(f"{counts[name]:,} {name}" for name in wanted.values())
+    others = ", ".join(f"{counts[name]:,} {name}" for name in there if name not in wanted.values())
+    log.info("%s: %s%s", path, used, f"; neither trained nor validated on: {others}" if others else "")
     return splits
 
 
 def _read_source(
-    name: str, source: Source, config: DatasetConfig, splits: Mapping[str, str] | None
+    name: str, source: Source, config: DatasetConfig, splits: Mapping[str, str] | None, named_there: set[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The source's tables; adds the entries of the split file that name its images to `named_there`."""
     images, captions = read_source(source)
     images["archive"] = name
     if splits is not None:
@@ -59,6 +70,7 @@ def _read_source(
         )
         found = match_names(named, list(splits), config.split_file)
         images["split"] = named.map(lambda image: splits.get(found[image]))
+        named_there.update(found.values())
     elif config.holdout is not None:
         held_out = _chances(images["image_id"], f"{config.seed}/holdout") < config.holdout
         images["split"] = held_out.map({True: config.validation_split, False: config.train_split})

@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from components.encoder.metadata import count_scans, essentials, orientation_in
 from components.errors import BadImageError, TransientImageError
@@ -158,11 +158,11 @@ def _bits(image: Image.Image) -> int:
     return int(bits[0] if isinstance(bits, tuple) else bits)
 
 
-def _read_planes_of_16_bits(image: Image.Image, order: str) -> None:
+def _read_planes_of_16_bits(image: ImageFile.ImageFile, order: str) -> None:
     """Has Pillow read uncompressed planes of 16 bits, one per colour, as such: it takes each byte for a pixel."""
     image.tile = [
         tile._replace(args=(f"{tile.args[0]};16{order}", *tile.args[1:]))
-        if tile.codec_name == "raw" and tile.args[0] in tuple("RGBA")
+        if tile.codec_name == "raw" and isinstance(tile.args, tuple) and tile.args[0] in tuple("RGBA")
         else tile
         for tile in image.tile
     ]

@@ -180,6 +180,19 @@ def test_a_split_file_divides_the_images_of_all_sources(
     assert "a: 1 images are in no split and are left out, first 000000000003.jpg" in caplog.text
 
 
+def test_split_names_in_other_case_are_meant_and_what_nothing_uses_is_told(
+    make_source: Callable[..., Source], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sources = {"a": make_source({n: ["a dog"] for n in range(1, 5)}, "a"), "b": make_source({9: ["a cat"]}, "b")}
+    names = {1: "Train", 2: "VAL ", 3: "validation", 4: "train", 9: "train", 7: "train"}
+    with caplog.at_level("INFO", "components.dataset"):
+        images, _ = table(*split_of(tmp_path, "".join(f"{n:012}.jpg,{s}\n" for n, s in names.items())), **sources)
+    found = dict(zip(images["image_id"], images["split"], strict=True))
+    assert found == {1: "train", 2: "val", 3: "validation", 4: "train", 9: "train"}
+    assert "4 train, 1 val; neither trained nor validated on: 1 validation" in caplog.text
+    assert "1 entries name no image of the captions files, first 000000000007.jpg" in caplog.text
+
+
 def test_a_split_file_without_the_splits_of_the_profile_is_told(
     tmp_path: Path, make_source: Callable[..., Source]
 ) -> None:
