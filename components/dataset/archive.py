@@ -42,6 +42,9 @@ UNKNOWN = (-1, -1)
 class ImageArchive(ABC):
     """A set of named files. Reading is safe from several threads."""
 
+    replaced = 0
+    """Files that a later one of the same name has replaced."""
+
     @abstractmethod
     def entries(self) -> list[Entry]:
         """Every file, and what cannot be reached, sorted by name. Raises `CaptioningError` when nothing can."""
@@ -80,8 +83,9 @@ class ZipArchive(ImageArchive):
             if isinstance(path, Path):
                 require_file(path)
             self._zip = zipfile.ZipFile(path)
-            # Of twins the last.
-            self._members = {member_name(i): i for i in self._zip.infolist() if not i.filename.endswith(("/", "\\"))}
+            members = [(member_name(i), i) for i in self._zip.infolist() if not i.filename.endswith(("/", "\\"))]
+            self._members = dict(members)  # the last of a name, as programs that update a zip file append it
+            self.replaced = len(members) - len(self._members)
         except DAMAGED as error:
             raise ConfigurationError(
                 f"cannot open the archive {path}: {error}. Put a whole one in its place; delete it if it was downloaded"

@@ -39,6 +39,7 @@ _JUNK_FOLDERS = frozenset(
 """What operating systems, storage boxes and version control keep beside one's files."""
 
 SYSTEM = "of the system"
+REPLACED = "replaced by a later one of the same name"
 HEAD = 32
 """Bytes by which a picture's format is told."""
 LOOKERS = 8
@@ -86,6 +87,8 @@ def list_pictures(archive: ImageArchive) -> Listing:
             inputs.append(found)
         else:
             ignored[_suffix(entry) or "without a suffix"] += 1
+    if archive.replaced:
+        ignored[REPLACED] = archive.replaced
     return Listing(tuple(inputs), ignored)
 
 

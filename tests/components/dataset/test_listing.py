@@ -87,6 +87,18 @@ def test_every_file_has_its_place(
     assert found.summary() == ("11 files ignored: 6 of the system, 1 .bin, 1 .mov, 1 .pdf, 1 .txt, 1 without a suffix")
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_what_a_later_member_of_the_same_name_replaces_is_counted(photograph: Photograph, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "updated.zip", "w") as archive:
+        for name, number in (("a.jpg", 1), ("b.jpg", 2), ("a.jpg", 3)):
+            archive.writestr(name, photograph(number))
+    found = listing(tmp_path / "updated.zip")
+    assert found.names == ["a.jpg", "b.jpg"]
+    assert found.summary() == "1 file ignored: 1 replaced by a later one of the same name"
+    with open_archive(tmp_path / "updated.zip") as archive:
+        assert archive.read("a.jpg") == photograph(3)
+
+
 def test_nothing_ignored_is_not_told() -> None:
     assert Listing((), {}).summary() == ""
     assert Listing((), {".txt": 1}).summary() == "1 file ignored: 1 .txt"
