@@ -255,8 +255,8 @@ def test_a_schedule_fires_by_itself_and_scores_the_inbox(
 ) -> None:
     make_champion(line, tmp_path)
     before = len(line.runs())
-    assert "is the champion already" in line.captioning("promote").stdout
-    assert len(line.runs()) == before + 1, "a command uses the servers that run"
+    assert "does not become champion" in line.captioning("promote").stdout
+    assert len(line.runs()) > before, "a command uses the servers that run"
     for number in range(4):
         (line.home / "inbox" / f"{number}.jpg").write_bytes(photograph(number))
     (line.home / "inbox" / "ümlaut.png").write_bytes(BROKEN)
