@@ -13,6 +13,10 @@ from data_contracts.schema import CAPTIONS, IMAGES
 
 LONGEST_WORDS = 16
 """Characters per word, on average: Finnish and German captions have 7, Flickr8k 4; more is text without spaces."""
+PLACEHOLDER = r"(?i)^[\s\p{P}]*(?:nan|null|none|n/a|undefined|todo|tbd)[\s\p{P}]*$"
+"""What programs and people write where there is no caption."""
+MARKUP = r"</?[A-Za-z][^<>]*>|&(?:[A-Za-z]{2,8}|#\d{1,6}|#x[0-9A-Fa-f]{1,6});|(?i:https?://|www\.)"
+"""Tags and entities of HTML, and addresses."""
 SPACE = r"\s\p{Z}\x0b\x1c-\x1f\x85"
 """Whatever Unicode counts as a space, for a class of characters."""
 
@@ -30,8 +34,9 @@ def check(
 
 
 def caption_facts(captions: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
-    """One row a caption: its ids and text, visible `characters`, `words` (null without characters), `letter_share`
-    (null without words), `listed` image, `repeated` (its image has the same words from another caption).
+    """One row per caption: its ids and text, visible `characters`, `words` (null without characters), `letter_share`
+    (null without words), `placeholder`, `markup`, `listed` image, `repeated` (its image has the same words from another
+    caption).
     """
     texts = captions["caption"]
     # Counting what is rare, by classes that Arrow knows, takes a tenth of the time of counting letters.
@@ -43,6 +48,8 @@ def caption_facts(captions: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
         characters=characters,
         words=words,
         letter_share=(letters / characters).where(words > 0),
+        placeholder=texts.str.contains(PLACEHOLDER),
+        markup=texts.str.contains(MARKUP),
         listed=captions["image_id"].isin(images["image_id"]),
         repeated=captions.duplicated(["image_id", "split", "tokens"]) & (characters > 0),
     )
@@ -92,6 +99,10 @@ def caption_suite(limits: Limits) -> Suite:
         warning("caption-in-letters", between("letter_share", low=limits.min_letter_share),
                 f"letters for at least {limits.min_letter_share:g} of a caption's characters",
                 remedy="Are these captions sentences, or numbers, addresses and markup?"),
+        warning("caption-no-placeholder", holds("placeholder", False), "no caption that says there is none (nan, null)",
+                remedy="Write these captions, or delete them: the model learns to say such words."),
+        warning("caption-no-markup", holds("markup", False), "no tags or entities of HTML, and no addresses",
+                remedy="Take them out of these captions: their letters become words of the vocabulary."),
         warning("caption-once", holds("repeated", False), "no caption of an image twice",
                 remedy="Take the copies out of the captions file: a copy is no second reference."),
         critical("caption-id-unique", unique("caption_id"), "an id of its own for each caption",

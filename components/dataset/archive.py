@@ -8,7 +8,7 @@ import struct
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from stat import S_ISREG
 from typing import IO, Self
@@ -136,9 +136,11 @@ class FolderArchive(ImageArchive):
 
     def entries(self) -> list[Entry]:  # noqa: D102
         try:
-            return [entry._replace(name=_as_text(entry.name)) for entry in walk(self._path)]
+            found = walk(self._path)
         except OSError as error:
             raise CaptioningError(f"cannot list {self._path}: {error}. Make it readable, and run again") from error
+        names = {entry.name for entry in found}
+        return [entry._replace(name=_as_text(entry.name, names)) for entry in found]
 
     def _place(self, name: str) -> Path:
         """The file's path; bytes of its name that are not UTF-8 were escaped when it was listed."""
@@ -234,9 +236,13 @@ def _failures() -> tuple[type[Exception], ...]:
     return (*client_errors(), *DAMAGED)
 
 
-def _as_text(name: str) -> str:
-    """The name, with what is not UTF-8 escaped: no table could hold it."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+def _as_text(name: str, taken: Container[str]) -> str:
+    """The name, with what is not UTF-8 escaped: no table could hold it. If a file is called so, all is escaped."""
+    raw = os.fsencode(name)
+    text = raw.decode("utf-8", "backslashreplace")
+    if text == name or text not in taken:
+        return text
+    return "".join(f"\\x{byte:02x}" for byte in raw)
 
 
 def _mark_row(url: str) -> tuple[int, int]:

@@ -107,7 +107,7 @@ def _read_rows(text: str, where: str, source: Source, there: Sequence[str]) -> p
         case "jsonl":
             return read_jsonl(text, where, source.image_column, source.caption_column)
         case "flickr":
-            return read_flickr(text)
+            return read_flickr(text, where)
         case _:
             return read_karpathy(text, where)
 

@@ -1,6 +1,7 @@
 """Which photograph of an archive a captions file means, when it spells the name in another way."""
 
 import logging
+import re
 import unicodedata
 from bisect import bisect
 from collections import Counter, defaultdict
@@ -116,9 +117,15 @@ class Names:
         bases = [(forms[-1].rpartition("/")[2], name) for name, forms in self._spellings.items()]
         return sorted(bases), sorted((base[::-1], name) for base, name in bases)
 
+    @cached_property
+    def _by_number(self) -> dict[str, str]:
+        return {_without_zeros(forms[-1].rpartition("/")[2]): name for name, forms in self._spellings.items()}
+
     def nearest(self, name: str) -> str:
         """The name most like one that is not there; empty when none is like it."""
         last = spellings(name)[-1].rpartition("/")[2]
+        if same := self._by_number.get(_without_zeros(last)):  # tables drop the zeros a number begins with
+            return same
         near: dict[str, str] = {}
         for order, key, step in zip(self._in_order, (last, last[::-1]), (1, -1), strict=True):
             place = bisect(order, (key, ""))
@@ -253,6 +260,10 @@ def _tidy(path: str) -> str:
         elif part not in ("", ".", ".."):
             kept.append(part)
     return "/".join(kept)
+
+
+def _without_zeros(name: str) -> str:
+    return re.sub(r"(?<!\d)0+(?=\d)", "", name)
 
 
 def _suffix(path: str) -> str:

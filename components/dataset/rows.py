@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import pandas as pd
 from pydantic import BaseModel, Field, ValidationError, create_model
 
-from components.dataset.tables import listed, read_table
+from components.dataset.tables import SHOWN, listed, read_table
 from components.errors import ConfigurationError
 from components.files import read_file
 
@@ -61,7 +61,7 @@ def decode(content: bytes, where: str) -> str:
         return content.decode("utf-16" if utf_16 else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        fault = f"not UTF-8 ({error.reason}); save the file as UTF-8 (in Excel: CSV UTF-8)"
+        fault = f"not UTF-8 ({error.reason}); save the file as UTF-8 (a table in Excel: CSV UTF-8)"
         raise ConfigurationError(f"{where}, line {line}: {fault}") from error
 
 
@@ -104,9 +104,13 @@ def read_jsonl(text: str, where: str, image: str, caption: str) -> pd.DataFrame:
     return pd.DataFrame({"name": names, "caption": captions}, index=numbers).explode("caption").astype("str")
 
 
-def read_flickr(text: str) -> pd.DataFrame:
+def read_flickr(text: str, where: str) -> pd.DataFrame:
     """The lines of a Flickr token file, `name.jpg#0`, a tab, the caption, indexed by their number."""
     lines = {n: line.removesuffix("\r") for n, line in enumerate(text.split("\n"), start=1) if line.strip()}
+    if untabbed := [n for n, line in lines.items() if "\t" not in line]:
+        line = lines[untabbed[0]][:SHOWN]
+        fault = f"there is no tab between the name of a photograph and its caption ({line})"
+        raise ConfigurationError(f"{where}, line {untabbed[0]}: {fault} ({len(untabbed):,} such lines)")
     parts = [line.partition("\t") for line in lines.values()]
     table = {"name": [re.sub(r"#\d+$", "", key) for key, _, _ in parts], "caption": [part[2] for part in parts]}
     return pd.DataFrame(table, index=list(lines), dtype="str")

@@ -29,8 +29,11 @@ write it, and any text up to the line's first quote that ends a field.
 """
 
 _TEXT = r"""(?:[uU]?'(?:[^'\\]|\\.)*+'|[uU]?"(?:[^"\\]|\\.)*+")"""
-_LIST = re.compile(rf"\[\s*+{_TEXT}(?:[\s,]++{_TEXT})*+[\s,]*+\]", re.DOTALL)
-"""A list of texts as Python writes it, or NumPy, without commas."""
+_ITEMS = rf"\s*+{_TEXT}(?:\s*+,\s*+{_TEXT})*+"
+_LIST = re.compile(rf"\[\s*+{_TEXT}(?:[\s,]++{_TEXT})*+[\s,]*+\]|\{{{_ITEMS}[\s,]*+\}}", re.DOTALL)
+"""A list of texts as Python writes it, or NumPy, without commas; or a set."""
+_TUPLE = re.compile(rf"\({_ITEMS}\s*+,?\s*+\)", re.DOTALL)
+_OPENING = re.compile(r"""[\[{]\s*+[{(\[]?\s*+[uU]?['"]""")
 
 
 class _Record(NamedTuple):
@@ -76,12 +79,15 @@ def read_table(
 
 
 def listed(cell: str) -> list[str]:
-    """The texts of a list in a cell, as JSON, Python or NumPy writes it; of any other cell its text alone.
+    """The texts of a list in a cell, as JSON, Python (also a tuple or a set) or NumPy writes it; of any other cell its
+    text alone.
 
     Raises `ValueError` for what begins and ends as a list of texts, and is none.
     """
-    given = cell.strip() if "[" in cell else ""
-    if not (given.endswith("]") and re.match(r"\[\s*[uU]?['\"]", given)):
+    given = cell.strip()
+    if given[:1] == "(" and "," in given and _TUPLE.fullmatch(given):
+        given = f"[{given[1:-1]}]"
+    if not (given.endswith(("]", "}")) and _OPENING.match(given)):
         return [cell]
     try:
         found = json.loads(given)
@@ -121,6 +127,7 @@ class _Reader:
         self.rows: list[list[str]] = []
         self.numbers: list[int] = []
         self.faults: dict[int, str] = {}
+        self._escapes = False
         self._inside: list[tuple[int, str, str]] = []
         """Lines of quoted fields that have the shape of a row: the first line's number, the name, and what to say."""
         self._quoted, self._escaped, self._to_the_last = (
@@ -129,13 +136,14 @@ class _Reader:
 
     def read(self, text: str, at: int, header: int) -> None:
         """Every row after the header, which is the line of that number and ends at `at`."""
+        self._escapes = '\\"' in text
         for number, found in enumerate(_NEXT_LINE.finditer(text, at), start=header + 1):
             start, line = found.start(1), found[1]
             if start < at:  # inside a quoted field
                 continue
             if '"' not in line:
                 self._keep(line.split(self.delimiter), number, line)
-            elif record := self._quoted_row(text, start, line):
+            elif record := self._quoted_row(text, start):
                 at = record.end
                 self._keep(record.fields, number, line)
                 if at > found.end():
@@ -146,9 +154,9 @@ class _Reader:
                 record = _fields(self._quoted, line, 0, self.delimiter)
                 self._keep(record.fields if record else line.split(self.delimiter), number, line)
 
-    def _quoted_row(self, text: str, start: int, line: str) -> _Record | None:
+    def _quoted_row(self, text: str, start: int) -> _Record | None:
         """The row of a line with quotes, by the first reading that gives it as many fields as the header has."""
-        escaped = [self._escaped] if '\\"' in line else []
+        escaped = [self._escaped] if self._escapes else []
         for pattern in (self._quoted, *escaped, self._to_the_last):
             record = _fields(pattern, text, start, self.delimiter, escaped=pattern is self._escaped)
             if record and (len(record.fields) == self.width or len(_trimmed(record.fields, self.width)) == self.width):
@@ -206,9 +214,8 @@ def _fields(pattern: re.Pattern[str], text: str, at: int, delimiter: str, *, esc
     fields = []
     while found := pattern.match(text, at):
         quoted, at = found["quoted"], found.end()
-        if quoted is not None and escaped:
-            quoted = re.sub(r'\\(["\\])', r"\1", quoted)
-        fields.append(found["plain"] if quoted is None else quoted.replace('""', '"'))
+        doubled = r'\\(["\\])|"(")' if escaped else '"(")'
+        fields.append(found["plain"] if quoted is None else re.sub(doubled, lambda pair: pair[pair.lastindex], quoted))
         if not text.startswith(delimiter, at):
             return _Record(fields, at)
         at += 1

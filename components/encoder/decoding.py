@@ -57,7 +57,8 @@ _TURNS = {
 """What an orientation asks for (EXIF 2.32, tag 0x0112)."""
 
 _DEPTHS = {
-    **dict.fromkeys(((16, False), (32, False), (32, True)), (8, 10, 12, 16)),
+    **dict.fromkeys(((16, False), (32, True)), (8, 10, 12, 16)),
+    (32, False): (8, 10, 12, 16, 32),
     (16, True): (8, 10, 12, 15),
 }
 """Bits that grey levels are stored in, and whether signed → bits that they have."""
@@ -174,7 +175,10 @@ def _to_rgb(image: Image.Image, *, deep: bool) -> Image.Image:
     signed = tags.get(339) in (2, (2,))
     if image.mode == "F" or image.mode.startswith("I"):
         bits = _bits(image) or 16
-        grey = _grey(np.asarray(image), _DEPTHS.get((bits, signed), (bits,)))
+        numbers = np.asarray(image)
+        if image.mode == "I" and bits == 32 and not signed:  # Pillow reads unsigned numbers as signed ones
+            numbers = numbers.view(np.uint32)
+        grey = _grey(numbers, _DEPTHS.get((bits, signed), (bits,)))
         image = Image.fromarray(255 - grey if tags.get(262) == 0 else grey)  # then 0 is white
     elif deep or signed:  # of 16 bits Pillow has kept the upper 8, of signed ones the sign as brightness
         brightest = int(np.asarray(image)[..., :3].max())
@@ -208,7 +212,7 @@ def _grey(values: np.ndarray, depths: Sequence[int]) -> np.ndarray:
     else:
         bits = next((bits for bits in depths if high < 2**bits), 0)
         top = 2**bits - 1
-        scale = 255 / top if bits and (high > top / 2 or high > 2**14 or len(depths) == 1) else 0.0
+        scale = 255 / top if bits and (high > top / 2 or (bits <= 16 and high > 2**14) or len(depths) == 1) else 0.0
     if not scale:
         raise _ambiguous("grey levels", low, high)
     scaled: np.ndarray = np.clip(np.multiply(values, scale, dtype=np.float32) + np.float32(0.5), 0, 255)

@@ -174,7 +174,7 @@ def _batches(shards: Iterable[Shard], decoded: Iterator[np.ndarray | Exception |
         if bad:
             first = next(photograph for photograph in shard.photographs if photograph.digest in bad)
             log.warning(
-                "%d photographs cannot be decoded, such as %s: %s", len(bad), first.file_name, bad[first.digest]
+                "photographs that cannot be decoded: %d, such as %s: %s", len(bad), first.file_name, bad[first.digest]
             )
         pixels = np.stack(list(good.values())) if good else np.empty(0, np.uint8)
         yield _Batch(shard.name, tuple(good), pixels, bad, last=True)

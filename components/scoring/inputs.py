@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from components.dataset.archive import UNKNOWN, Location, is_there, is_url, open_archive, open_file, parent_of
 from components.dataset.folder import Entry
 from components.dataset.listing import Listing, list_pictures
+from components.dataset.rows import decode
 from components.encoder.photographs import read_photographs
 from components.errors import ConfigurationError
 from components.files import read_all
@@ -106,7 +107,7 @@ def _is_list(images: Location) -> bool:
 def _listed(images: Location) -> list[str]:
     try:
         with open_file(images) as file:
-            paths = _lines(file) if str(images).lower().endswith(".txt") else _rows(file, images)
+            paths = _lines(file, images) if str(images).lower().endswith(".txt") else _rows(file, images)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise ConfigurationError(f"{images} is not a list of paths that can be read: {error}") from error
     if len(paths) > MOST:
@@ -114,8 +115,8 @@ def _listed(images: Location) -> list[str]:
     return list(paths)
 
 
-def _lines(file: IO[bytes]) -> dict[str, None]:
-    lines = read_all(file, LIST_BYTES).decode("utf-8-sig").splitlines()
+def _lines(file: IO[bytes], images: Location) -> dict[str, None]:
+    lines = decode(read_all(file, LIST_BYTES), str(images)).splitlines()
     return dict.fromkeys(line.strip() for line in lines if line.strip())
 
 

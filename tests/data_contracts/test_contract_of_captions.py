@@ -106,6 +106,11 @@ def test_a_broken_critical_rule_names_the_row(rule: str, plant: Callable[[Tables
     [
         ("caption-length", set_caption(7, tokens="a cat sits on a mat"), "caption_id=107, image_id=2"),
         ("caption-in-letters", set_caption(7, caption="cat_0042.jpg (1)"), "image_id=2, caption=cat_0042.jpg (1)"),
+        ("caption-no-placeholder", set_caption(7, caption="NaN"), "caption=NaN"),
+        ("caption-no-placeholder", set_caption(7, caption=" Null."), "image_id=2"),
+        ("caption-no-markup", set_caption(7, caption="A cat &amp; a dog."), "image_id=2"),
+        ("caption-no-markup", set_caption(7, caption="A <b>big</b> dog sits."), "image_id=2"),
+        ("caption-no-markup", set_caption(7, caption="The dog, see https://a.example/"), "image_id=2"),
         ("caption-once", set_caption(7, caption="a CAT sits", tokens="a cat sits"), "image_id=2, caption=a CAT sits"),
         ("captions-per-image", keep_captions(lambda c: c["caption_id"] != 107), "image_id=2"),
         ("captions-per-image", caption_often, "image_id=3"),
@@ -131,6 +136,17 @@ def test_letters_are_those_of_any_alphabet() -> None:
         "Γάτα!",
     ]
     captions.loc[:5, "caption"] = foreign
+    assert broken(judge((captions, images))) == {}
+
+
+def test_words_that_only_look_like_placeholders_or_markup_are_captions() -> None:
+    captions, images = good_tables()
+    captions.loc[:3, "caption"] = [
+        "None of the dogs sit",
+        "A man & a dog; a cat",
+        "A nan with 3 < 5 dogs > 2",
+        "Two men of R&D; resting",
+    ]
     assert broken(judge((captions, images))) == {}
 
 

@@ -183,6 +183,19 @@ def test_a_name_that_is_no_text_can_be_read(photograph: Photograph, tmp_path: Pa
         assert archive.mark(name)[0] == len(photograph(1))
 
 
+@pytest.mark.parametrize("name", [b"latin\xe9.jpg", b"\xe9.jpg", b"d\xe9/1.jpg", b"a.\xe9"])
+def test_names_that_print_alike_are_different_files(photograph: Photograph, tmp_path: Path, name: bytes) -> None:
+    alike = name.replace(b"\xe9", rb"\xe9")
+    for number, each in enumerate((name, alike)):
+        path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + each))
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(photograph(number))
+    with open_archive(tmp_path) as archive:
+        contents = {entry.name: archive.read(entry.name) for entry in archive.entries()}
+    assert set(contents.values()) == {photograph(0), photograph(1)}
+    assert contents[alike.decode()] == photograph(1)
+
+
 @given(st.text(max_size=30))
 def test_any_name_is_junk_or_not(name: str) -> None:
     assert is_junk(name) in (True, False)

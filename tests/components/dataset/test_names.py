@@ -249,6 +249,13 @@ def test_two_spellings_of_one_photograph_are_told(caplog: pytest.LogCaptureFixtu
     assert "file: photographs with several names: 1, the first a.jpg and .\\A.JPG" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("10", "000010.jpg"), ("10.jpg", "000010.jpg"), ("val_7", "val_000000007.jpg"), ("9", "")]
+)
+def test_numbers_without_their_zeros_are_near(name: str, nearest: str) -> None:
+    assert Names(["000001.jpg", "000010.jpg", "val_000000007.jpg"]).nearest(name) == nearest
+
+
 def test_a_hundred_thousand_names_are_found_in_seconds() -> None:
     """A search that looks at each pair would take hours."""
     count = 100_000

@@ -151,6 +151,9 @@ def test_quotes_and_line_ends_inside_a_caption_are_text(caption: str) -> None:
         (r'"A \"big\" dog"', 'A "big" dog'),
         (r'"a dog called \"Rex\""', 'a dog called "Rex"'),
         (r'"He said \"hi\"@ then"', 'He said "hi"@ then'),
+        (r'"A ""brown"" dog called \"Rex\""', 'A "brown" dog called "Rex"'),
+        (r'"A dog called \"\""', 'A dog called ""'),
+        ('"one ""dog""\ncalled \\"Rex\\""', 'one "dog"\ncalled "Rex"'),
         ('"C:\\dogs\\"', "C:\\dogs\\"),
         ('"a 12" pizza"', 'a 12" pizza'),
         ('"Stop" sign', '"Stop" sign'),
@@ -183,6 +186,13 @@ def test_a_quote_inside_an_unquoted_field_is_text() -> None:
         ("['a dog' 'a cat'\n 'it\\'s']", ["a dog", "a cat", "it's"]),
         ("[u'a dog', u'a cat']", ["a dog", "a cat"]),
         (' ["a dog"] ', ["a dog"]),
+        ("('a dog', 'it\\'s')", ["a dog", "it's"]),
+        ("('a dog',)", ["a dog"]),
+        ("{'a dog', \"it's\"}", ["a dog", "it's"]),
+        ("('a dog')", ["('a dog')"]),
+        ("('a' dog, 'b' cat)", ["('a' dog, 'b' cat)"]),
+        ("(a dog, a cat)", ["(a dog, a cat)"]),
+        ("{a dog}", ["{a dog}"]),
         ("[a dog]", ["[a dog]"]),
         ("[]", ["[]"]),
         ("[1, 2]", ["[1, 2]"]),
@@ -195,7 +205,13 @@ def test_a_list_in_a_cell_is_as_many_captions(cell: str, texts: list[str]) -> No
     assert listed(cell) == texts
 
 
-@pytest.mark.parametrize("cell", ['["a dog", null]', "['a dog', nan]", "['a dog', ['x']]", "['a', 'b' + 'c']"])
+@pytest.mark.parametrize(
+    "cell",
+    [
+        *('["a dog", null]', "['a dog', nan]", "['a dog', ['x']]", "['a', 'b' + 'c']"),
+        *("{'raw': 'a dog'}", '[{"raw": "a dog"}]', "[('a dog', 1)]"),
+    ],
+)
 def test_what_looks_like_a_list_of_captions_and_is_none_is_refused(cell: str) -> None:
     with pytest.raises(ValueError, match="is not a list of texts"):
         listed(cell)

@@ -93,6 +93,8 @@ def share(bits: int, kind: type) -> np.ndarray:
         pytest.param(tagged(65535 - share(16, np.uint16), t262=0), 1, id="16 bits, 0 is white"),
         pytest.param(tagged(share(15, np.int16)), 1, id="16 bits with a sign"),
         pytest.param(tagged(packed(share(12, np.uint16)), t256=48, t258=12), 1, id="12 bits as they are"),
+        pytest.param(tagged(share(16, np.uint32)), 1, id="16 bits in 32 without a sign"),
+        pytest.param(tagged(share(32, np.int64).astype(np.uint32)), 1, id="32 bits without a sign"),
         pytest.param(tiff(GREY), 0, id="8 bits"),
     ],
 )
@@ -116,6 +118,7 @@ def test_levels_are_scaled_by_what_they_are(data: bytes, tolerance: int) -> None
         pytest.param(tiff(share(11, np.uint16) // 3 * 2), id="between 10 and 12 bits"),
         pytest.param(tiff(GREY.astype(np.int32) - 100), id="negative"),
         pytest.param(tiff(share(24, np.int32)), id="24 bits in 32"),
+        pytest.param(tagged(share(31, np.int64).astype(np.uint32) // 2), id="30 bits in 32 without a sign"),
         pytest.param(png(np.stack([share(12, np.uint16)] * 3, axis=2)), id="12 bits in a PNG of 16 a colour"),
         pytest.param(png(np.stack([share(8, np.uint16)] * 3, axis=2)), id="8 bits in a PNG of 16 a colour"),
         pytest.param(tagged((GREY.astype(int) - 128).astype(np.int8)), id="8 bits with a sign"),

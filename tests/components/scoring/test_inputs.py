@@ -188,6 +188,17 @@ def test_a_text_file_lists_paths_too(files: dict[str, bytes], tmp_path: Path) ->
     assert contents(tmp_path / "list.txt") == {}
 
 
+def test_a_text_file_of_paths_may_be_in_utf_16_and_says_what_else_to_save_it_as(
+    files: dict[str, bytes], tmp_path: Path
+) -> None:
+    as_folder(files, tmp_path / "inbox")
+    (tmp_path / "list.txt").write_text("inbox/sub/Ä b.JPG\r\ninbox/b.jpg\r\n", encoding="utf-16")
+    assert list(contents(tmp_path / "list.txt")) == ["inbox/sub/Ä b.JPG", "inbox/b.jpg"]
+    (tmp_path / "list.txt").write_text("inbox/b.jpg\ninbox/sub/Ä b.JPG\n", encoding="latin-1")
+    with pytest.raises(ConfigurationError, match=r"list\.txt, line 2: not UTF-8 .*save the file as UTF-8"):
+        list_images(tmp_path / "list.txt")
+
+
 @pytest.fixture
 def bucket(files: dict[str, bytes], tmp_path: Path) -> str:
     """An address of fsspec with the files, their zip, and lists of them."""
