@@ -104,7 +104,7 @@ def run_stage(home: Path, stage: Stage, work: Callable[[Path], int], *, resumabl
     started = time.monotonic()
     name = f"{stage.name}-{stage.key[:16]}"
     final, partial = home / "stages" / name, home / "partial" / name
-    with take_turn(home / "locks" / f"{name}.lock", f"makes {name}"):
+    with exclusive_lock(home / "locks" / f"{name}.lock", f"makes {name}"):
         artifact = find_artifact(final)
         wanted = (stage.key, tuple(parent.digest for parent in stage.parents))
         if artifact is not None and (artifact.key, artifact.parents) != wanted:
@@ -128,7 +128,7 @@ def run_stage(home: Path, stage: Stage, work: Callable[[Path], int], *, resumabl
 
 
 @contextmanager
-def take_turn(lock: Path, what: str) -> Iterator[None]:
+def exclusive_lock(lock: Path, what: str) -> Iterator[None]:
     """Holds the lock file for the block; waits, and says so, while another process has it, which does `what`."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     file = FileLock(lock)

@@ -65,13 +65,13 @@ class SourceConfig(Section):
         name = isinstance(given, dict) and "format" not in given and (given.get("annotations") or given.get("captions"))
         if not name or not isinstance(name, str):
             return given
-        told = _FORMAT_OF.get(PurePosixPath(name).suffix.lower())
-        if told is None:
+        found = _FORMAT_OF.get(PurePosixPath(name).suffix.lower())
+        if found is None:
             raise ValueError(
                 f"the name {name} does not tell its format; set `format` to one of {', '.join(get_args(Format))}, "
                 "or `annotations` to the captions file inside it"
             )
-        return {**given, "format": told}
+        return {**given, "format": found}
 
 
 class DatasetConfig(Section):
@@ -175,20 +175,22 @@ class RuntimeConfig(Section):
 
 
 class DecoderConfig(Section):
-    """The LSTM that writes the caption. The defaults are the notebook's."""
+    """The LSTM that writes the caption. The defaults are the strong recipe's (docs/experiments.md).
 
-    standardise: bool = False
+    `components/notebook.toml` has the notebook's."""
+
+    standardize_embeddings: bool = True
     """Bring every number of the embeddings to mean 0 and standard deviation 1 over the training images."""
-    image_bottleneck: PositiveInt = 120
-    separate_states: bool = False
+    image_projection: PositiveInt = 512
+    separate_states: bool = True
     """Project the image to the LSTM's hidden and cell state separately; the notebook uses one for both."""
-    image_at_every_step: bool = False
+    image_at_every_step: bool = True
     """Show the LSTM the image beside every word; the notebook shows it once, as the first state."""
-    word_embedding: PositiveInt = 100
-    lstm_units: PositiveInt = 300
-    logit_bottleneck: PositiveInt = 120
-    tied: bool = False
-    """Choose words by the vectors they are read by; `logit_bottleneck` must equal `word_embedding`."""
+    word_embedding: PositiveInt = 384
+    lstm_units: PositiveInt = 512
+    output_projection: PositiveInt = 384
+    tie_embeddings: bool = True
+    """Choose words by the vectors they are read by; `output_projection` must equal `word_embedding`."""
     max_length: Annotated[int, Field(ge=3, lt=2**31)] = 20
     """Words in a training caption, START and END among them, and at most so many in a caption produced."""
     seed: Seed = 0
@@ -196,8 +198,8 @@ class DecoderConfig(Section):
 
     @model_validator(mode="after")
     def _tied_vectors_fit(self) -> "DecoderConfig":
-        if self.tied and self.logit_bottleneck != self.word_embedding:
-            raise ValueError("`tied` needs the same `word_embedding` and `logit_bottleneck`")
+        if self.tie_embeddings and self.output_projection != self.word_embedding:
+            raise ValueError("`tie_embeddings` needs the same `word_embedding` and `output_projection`")
         return self
 
 
@@ -216,9 +218,9 @@ class SelfCriticalConfig(Section):
 
 
 class TrainingConfig(Section):
-    """How the decoder is trained. The defaults are the notebook's: Adam at a constant rate, and nothing else."""
+    """How the decoder is trained. The defaults are the strong recipe's; `notebook.toml` has the notebook's."""
 
-    batch_size: PositiveInt = 64
+    batch_size: PositiveInt = 128
     epochs: PositiveInt = 12
     """Reporting intervals; the decoder is that of the one whose captions of the validation images score best."""
     steps_per_epoch: PositiveInt | None = None
@@ -227,20 +229,20 @@ class TrainingConfig(Section):
     """Stop after so many epochs without a better one."""
     learning_rate: PositiveFloat = 1e-3
     """At its highest."""
-    cosine: bool = False
-    """Let the learning rate fall to 0 along half a cosine; by default it stays."""
-    warm_up: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    cosine: bool = True
+    """Let the learning rate fall to 0 along half a cosine; without it the rate is constant."""
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.15
     """Share of the steps over which it rises from 0 before it falls."""
-    clip_norm: PositiveFloat | None = None
-    """The longest gradient, over all weights together."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    image_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    clip_norm: Annotated[float, Field(ge=0)] = 5.0
+    """The longest gradient, over all weights together; 0 for no limit."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    image_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Share of the embedding's numbers that a training step leaves out."""
-    word_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    word_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
     """The same of the words' vectors."""
-    output_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    output_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.4
     """The same of the LSTM's output."""
-    weight_average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    weight_average: Annotated[float, Field(ge=0, lt=1)] = 0.998
     """Share that a step keeps of the weights' running average, which then is the decoder; 0 for no average."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """What the large products are computed from; bfloat16 is faster where the CPU or GPU has it."""
@@ -252,8 +254,8 @@ class TrainingConfig(Section):
 
     @model_validator(mode="after")
     def _warm_up_is_of_the_cosine(self) -> "TrainingConfig":
-        if self.warm_up and not self.cosine:
-            raise ValueError("`warm_up` is of the cosine schedule: set `cosine`, or warm_up=0")
+        if self.warmup_fraction and not self.cosine:
+            raise ValueError("`warmup_fraction` is of the cosine schedule: set `cosine`, or warmup_fraction=0")
         return self
 
 

@@ -79,9 +79,9 @@ def find_remedy(error: BaseException) -> str:
     return ""
 
 
-def remedy_in(told: str) -> str:
+def remedy_in(message: str) -> str:
     """The same of what a library or a server says."""
-    return next((remedy for sign, remedy in _SIGNS.items() if re.search(sign, told, re.IGNORECASE)), "")
+    return next((remedy for sign, remedy in _SIGNS.items() if re.search(sign, message, re.IGNORECASE)), "")
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -33,8 +33,18 @@ MAX_BYTES = 1 << 16
 """Of a profile; those of the project have some 2,000."""
 MOST_POINTS = 500
 
-STRONG = Path(__file__).with_name("strong.toml")
+NOTEBOOK = Path(__file__).with_name("notebook.toml")
 """The recipe that is not the defaults of `components.config`."""
+
+
+RENAMED = {
+    "image_bottleneck": "image_projection",
+    "logit_bottleneck": "output_projection",
+    "standardise": "standardize_embeddings",
+    "tied": "tie_embeddings",
+    "warm_up": "warmup_fraction",
+}
+"""Keys that profiles of version 0.1 have."""
 
 
 class Profile(Section):
@@ -42,7 +52,7 @@ class Profile(Section):
 
     name: str
     recipe: Literal["strong", "notebook"] = "strong"
-    """Where `decoder` and `training` take what they leave unsaid from: `components/strong.toml`, or the notebook."""
+    """What `decoder` and `training` are where the profile does not say: the defaults, or `components/notebook.toml`."""
     dataset: DatasetConfig
     vocabulary: VocabularyConfig = VocabularyConfig()
     encoder: EncoderConfig
@@ -70,20 +80,20 @@ def load_profile(path: Path, overrides: Mapping[str, str]) -> Profile:
     try:
         data = _parse(read_file(path, MAX_BYTES).decode("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        told = error.strerror if isinstance(error, OSError) else error
-        raise ConfigurationError(f"cannot read the profile {path}: {told}") from error
+        message = error.strerror if isinstance(error, OSError) else error
+        raise ConfigurationError(f"cannot read the profile {path}: {message}") from error
     except ValueError as error:
         raise ConfigurationError(f"the profile {path} is not valid TOML: {error}") from error
     data.setdefault("name", path.stem)
     for key, text in overrides.items():
         _set(data, key, text)
-    if data.get("recipe", "strong") == "strong":
-        data = _merged(tomllib.loads(STRONG.read_text(encoding="utf-8")), data)
+    if data.get("recipe") == "notebook":
+        data = _merged(tomllib.loads(NOTEBOOK.read_text(encoding="utf-8")), data)
     try:
         return read_section(Profile, data)
     except ConfigurationError as error:
-        told = f"profile {path}{', and what was set' if overrides else ''}"
-        raise ConfigurationError(f"{told}:\n{indent(str(error), '  ')}") from error
+        message = f"profile {path}{', and what was set' if overrides else ''}"
+        raise ConfigurationError(f"{message}:\n{indent(str(error), '  ')}") from error
 
 
 def read_section(section: type[Part], values: Mapping[str, Any]) -> Part:
@@ -138,7 +148,7 @@ def _explain(root: type[Section], location: tuple[int | str, ...], kind: str, me
         return f"{where or 'profile'}: {message.removeprefix('Value error, ')}"
     *sections, key = map(str, location)
     known = _keys_at(root, sections)
-    near = get_close_matches(key, known, n=1) or _sections_with(root, key)
+    near = [RENAMED[key]] if key in RENAMED else get_close_matches(key, known, n=1) or _sections_with(root, key)
     return f"{where}: unknown key; " + (f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}")
 
 

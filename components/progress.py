@@ -40,15 +40,15 @@ def track_bytes(chunks: Iterable[bytes], done: int, total: int | None, label: st
 
 def _tell(items: Iterable[Item], size: Callable[[Item], int], words: Callable[[int, float], str]) -> Generator[Item]:
     """The items; now and then what is done, and how much of it a second, is logged in `words`."""
-    started = told = time.monotonic()
+    started = last_report = time.monotonic()
     done = 0
     for item in items:
         yield item
         done += size(item)
         now = time.monotonic()
-        if now - told >= INTERVAL:
+        if now - last_report >= INTERVAL:
             log.info("%s", words(done, max(done, 1) / (now - started)))
-            told = now
+            last_report = now
 
 
 def _byte_bar(chunks: Iterable[bytes], done: int, total: int | None, label: str) -> Generator[bytes]:

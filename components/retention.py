@@ -22,11 +22,11 @@ from components.artifacts import MANIFEST
 log = logging.getLogger(__name__)
 
 Kind = Literal["stage", "partial", "log", "version", "model", "run"]
-"""The first three lie in the home folder, the others in MLflow: see `components.registry.retention`."""
+"""The first three lie in the home folder, the others in MLflow: see `components.registry.cleanup`."""
 
 
 @dataclass(frozen=True)
-class Leftover:
+class CleanupCandidate:
     """Something that may go."""
 
     kind: Kind
@@ -40,7 +40,7 @@ class Leftover:
     why: str
 
 
-def home_leftovers(home: Path, before: datetime) -> Iterator[Leftover]:
+def home_leftovers(home: Path, before: datetime) -> Iterator[CleanupCandidate]:
     """What in the home folder was not used since `before`. What another process works on is not among it."""
     finders: tuple[tuple[Kind, str, str], ...] = (
         ("stage", "stages", "no run used it since"),
@@ -54,10 +54,10 @@ def home_leftovers(home: Path, before: datetime) -> Iterator[Leftover]:
         for path in sorted((home / folder).glob("*")):
             used = _used(kind, path)
             if used and used < before and not (kind != "log" and _is_locked(home, path.name)):
-                yield Leftover(kind, path.name, str(path), bytes_below(path), used, why)
+                yield CleanupCandidate(kind, path.name, str(path), bytes_below(path), used, why)
 
 
-def free_in_home(leftover: Leftover) -> int:
+def free_in_home(leftover: CleanupCandidate) -> int:
     """Frees it, unless somebody used it since it was planned, or uses it now. Returns the bytes freed."""
     path = Path(leftover.where)
     if leftover.kind == "log":
@@ -70,7 +70,7 @@ def free_in_home(leftover: Leftover) -> int:
         return 0
 
 
-def _remove(leftover: Leftover, path: Path) -> int:
+def _remove(leftover: CleanupCandidate, path: Path) -> int:
     used = _used(leftover.kind, path)
     if used is None or used > leftover.used:
         return 0

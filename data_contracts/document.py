@@ -3,10 +3,10 @@
 import sys
 from collections.abc import Sequence
 
-from data_contracts import captions, drift, embeddings, images, predictions, training_set, vocabulary
 from data_contracts.limits import Limits
 from data_contracts.rules import Suite
 from data_contracts.runner import columns_suite
+from data_contracts.suites import captions, drift, embeddings, images, predictions, training_set, vocabulary
 
 PLAIN = str.maketrans({"|": "/", "<": "&lt;"})
 HEAD = """# What the line accepts

@@ -44,12 +44,12 @@ critical, warning = partial(_rule, "critical"), partial(_rule, "warning")
 """A rule of a suite: its name, what it tests, and in words what is expected and what to do otherwise."""
 
 
-def holds(column: str, *values: object) -> Test:
+def in_set(column: str, *values: object) -> Test:
     """The column holds nothing but `values`."""
     return "ExpectColumnValuesToBeInSet", {"column": column, "value_set": list(values)}
 
 
-def between(column: str, low: float | None = None, high: float | None = None) -> Test:
+def in_range(column: str, low: float | None = None, high: float | None = None) -> Test:
     """Every number is at least `low` and at most `high`."""
     return "ExpectColumnValuesToBeBetween", {"column": column, "min_value": low, "max_value": high}
 

@@ -11,7 +11,7 @@ from typing import Any, ParamSpec
 import pandas as pd
 
 from data_contracts.report import MAX_OFFENDERS, ContractReport, RuleResult
-from data_contracts.rules import Suite, between, critical, equal, great_expectations, holds, suite
+from data_contracts.rules import Suite, critical, equal, great_expectations, in_range, in_set, suite
 from data_contracts.schema import Columns
 
 P = ParamSpec("P")
@@ -76,10 +76,10 @@ def columns_suite(table: str) -> Suite:
     """The rules about the columns of any table."""
     again = "Build the table again with this version of the project; see data_contracts/schema.py."
     return suite(table, [
-        critical("column-present", holds("present", True), "every column of the schema", remedy=again),
+        critical("column-present", in_set("present", True), "every column of the schema", remedy=again),
         critical("column-dtype", equal("dtype", "expected_dtype", unless="either_value_is_missing"),
                  "the dtypes of the schema", remedy=again),
-        critical("column-without-nulls", between("nulls", high=0), "no missing value in any row",
+        critical("column-without-nulls", in_range("nulls", high=0), "no missing value in any row",
                  remedy="Fill these columns; text that is absent is the empty string."),
     ])  # fmt: skip
 
@@ -98,13 +98,13 @@ def _context(gx: Any) -> Any:
 
 def _judge(table: str, facts: pd.DataFrame, result: Any, ids: Sequence[str]) -> RuleResult:
     config, found = result.expectation_config, result.result
-    told = {"table": table, **config.meta}
+    rule = {"table": table, **config.meta}
     if error := _error(result.exception_info):
-        told["remedy"] = "The rule could not be judged: build the table again, or mend the rule."
-        return RuleResult(**told, severity="critical", passed=False, observed=error, count=0, offenders=())
+        rule["remedy"] = "The rule could not be judged: build the table again, or mend the rule."
+        return RuleResult(**rule, severity="critical", passed=False, observed=error, count=0, offenders=())
     rows = [] if result.success else found.get("partial_unexpected_index_list", [])
     return RuleResult(
-        **told,
+        **rule,
         severity=config.severity.value,
         passed=bool(result.success),
         observed=_observed(facts, config.kwargs, found),

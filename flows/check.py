@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.artifacts import Artifact
-from components.encoder.registry import find_encoders
+from components.encoder.encoders import find_encoders
 from components.profile import Profile
 from components.registry import tracking
 from data_contracts.report import ContractReport, ContractViolation, to_html
-from flows import contracts, tasks
-from flows.embed import extract_embeddings, unreachable_photographs
 from flows.failure import flow
-from flows.invocation import CHEAP
 from flows.settings import settings, use_mlflow
+from flows.tasks import contracts, data
+from flows.tasks.embeddings import extract_embeddings, unreachable_photographs
+from flows.tasks.stages import Check
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class CheckResult:
 
 
 @flow(name="check-data")
-def check_data(profile: Profile, only: Collection[str] = CHEAP) -> CheckResult:
+def check_data(profile: Profile, only: Collection[str]) -> CheckResult:
     """Judges the tables of a profile's data set; a broken contract does not keep the others from being judged."""
     reports: list[ContractReport] = []
     unreachable: tuple[tuple[str, str], ...] = ()
 
-    def judge(table: str, check: Callable[..., Artifact], *data: Artifact) -> None:
+    def judge(table: str, check: Callable[..., Check], *data: Artifact) -> None:
         if table in only:
             try:
                 reports.append(contracts.read_report(check(*data, profile, run)))
@@ -43,18 +43,18 @@ def check_data(profile: Profile, only: Collection[str] = CHEAP) -> CheckResult:
     find_encoders(profile.encoders)
     use_mlflow()
     with tracking.tracked_run(f"check {profile.name}", profile.model_dump(mode="json")) as run:
-        dataset = tasks.fetch_dataset(profile)
-        captions = tasks.build_caption_table(dataset, profile)
+        dataset = data.fetch_dataset(profile)
+        captions = data.build_caption_table(dataset, profile)
         judge("captions", contracts.check_captions, captions)
         if {"vocabulary", "training_set"} & set(only):
-            vocabulary = tasks.build_vocabulary(captions, profile)
+            vocabulary = data.build_vocabulary(captions, profile)
             judge("vocabulary", contracts.check_vocabulary, vocabulary, captions)
         if {"images", "embeddings", "training_set"} & set(only):
-            photographs = tasks.list_photographs(dataset, captions, profile)
+            photographs = data.list_photographs(dataset, captions, profile)
             judge("images", contracts.check_images, photographs, captions)
             unreachable = unreachable_photographs(photographs)
         if {"embeddings", "training_set"} & set(only):
-            embeddings = extract_embeddings(photographs, tasks.archives_of(dataset, profile), profile)
+            embeddings = extract_embeddings(photographs, data.archives_of(dataset, profile), profile)
             judge("embeddings", contracts.check_embeddings, embeddings, captions)
             unreachable = unreachable_photographs(embeddings)
         if "training_set" in only:

@@ -1,22 +1,31 @@
-"""The evaluation flow: a registered model judged on a split of a data set, alone or against another."""
+"""The evaluation flow: evaluates a registered model on a split of a data set, alone or against another."""
 
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.artifacts import Artifact
 from components.errors import ConfigurationError
 from components.evaluation.comparison import Difference, read_comparison
 from components.evaluation.summary import GALLERY_FILE, Summary
 from components.profile import Profile
 from components.registry import tracking
-from components.registry.models import RegisteredModel, describe
 from components.registry.promotion import record_evaluation
+from components.registry.versions import RegisteredModel, describe
 from data_contracts.report import RuleResult
-from flows import contracts, judging, tasks
-from flows.embed import embed_for_model, unreachable_photographs
 from flows.failure import flow
 from flows.settings import use_mlflow
+from flows.tasks import contracts, data
+from flows.tasks.embeddings import embed_for_model, unreachable_photographs
+from flows.tasks.evaluation import (
+    AGAINST,
+    EVALUATION,
+    compare_evaluations,
+    evaluate_model,
+    find_pictures,
+    keep_evaluation,
+    publish_evaluation,
+)
+from flows.tasks.stages import Check, Embeddings, Evaluation, record_stages
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +40,7 @@ class EvaluationResult:
     gallery: Path
     against: RegisteredModel | None
     differences: tuple[Difference, ...]
-    """From the model it was judged against, if any; positive where it is better."""
+    """From the model it was compared with, if any; positive where it is better."""
     warnings: tuple[RuleResult, ...]
     unreachable: tuple[tuple[str, str], ...]
     """Name and reason of each photograph of the split that could not be read, and that the next run reads again."""
@@ -41,56 +50,50 @@ class EvaluationResult:
 def evaluate_captioner(model: str, profile: Profile, split: str, against: str | None = None) -> EvaluationResult:
     """Scores and gallery of the model at a registry URI, `models:/name@alias` or `models:/name/version`.
 
-    `against` is another one, judged on the same images; every model brings its own encoders.
+    `against` is another one, evaluated on the same images; every model brings its own encoders.
     """
-    judging.find_pictures(profile.evaluation)  # a mistake is told before anything is done
+    find_pictures(profile.evaluation)  # a mistake is told before anything is done
     use_mlflow()
     first, other = describe(model), describe(against) if against else None
     if other and other.uri == first.uri:
         raise ConfigurationError(f"{model} and {against} are the same model, {first.uri}")
     params = {"model": first.uri, "against": other and other.uri, "split": split, **profile.model_dump(mode="json")}
     with tracking.tracked_run(f"evaluate {first.name} {first.version}", params) as run:
-        dataset = tasks.fetch_dataset(profile)
-        captions = tasks.build_caption_table(dataset, profile)
-        tasks.require_split(captions, split)
+        dataset = data.fetch_dataset(profile)
+        captions = data.build_caption_table(dataset, profile)
+        data.require_split(captions, split)
         captions_ok = contracts.check_captions(captions, profile, run)
-        photographs = tasks.list_photographs(dataset, captions, profile)
+        photographs = data.list_photographs(dataset, captions, profile)
         images_ok = contracts.check_images(photographs, captions, profile, run)
 
-        def judge(judged: RegisteredModel) -> tuple[Artifact, Artifact, list[Artifact]]:
-            log.info("judging %s", judged.uri)
-            archives = tasks.archives_of(dataset, profile)
-            embeddings = embed_for_model(judged, photographs, captions, archives, split)
+        def evaluate(evaluated: RegisteredModel) -> tuple[Evaluation, Embeddings, list[Check]]:
+            log.info("evaluating %s", evaluated.uri)
+            archives = data.archives_of(dataset, profile)
+            embeddings = embed_for_model(evaluated, photographs, captions, archives, split)
             embeddings_ok = contracts.check_embeddings(embeddings, captions, profile, run, split)
-            evaluation = judging.evaluate_captioner(judged, dataset, captions, embeddings, profile, split)
-            return (
-                evaluation,
-                embeddings,
-                [
-                    embeddings_ok,
-                    contracts.check_predictions(evaluation, captions, embeddings, profile, split, run),
-                ],
-            )
+            evaluation = evaluate_model(evaluated, dataset, captions, embeddings, profile, split)
+            predictions_ok = contracts.check_predictions(evaluation, captions, embeddings, profile, split, run)
+            return evaluation, embeddings, [embeddings_ok, predictions_ok]
 
-        evaluation, embeddings, judged_ok = judge(first)
+        evaluation, embeddings, checks = evaluate(first)
         differences: list[Difference] = []
         if other:
-            against_evaluation, *_ = judge(other)
-            differences = read_comparison(judging.compare_evaluations(evaluation, against_evaluation, run).path)
-            judging.keep_evaluation(against_evaluation, run, judging.AGAINST)
-        judging.publish_evaluation(evaluation, run)
-        tasks.record_stages((dataset, captions, photographs, evaluation), run)
-    data = Summary.load(evaluation.path).data
-    for judged, folder in ((first, judging.EVALUATION), (other, judging.AGAINST)):
-        if judged:
-            record_evaluation(judged, data, run, folder)
+            against_evaluation, *_ = evaluate(other)
+            differences = read_comparison(compare_evaluations(evaluation, against_evaluation, run).path)
+            keep_evaluation(against_evaluation, run, AGAINST)
+        publish_evaluation(evaluation, run)
+        record_stages((dataset, captions, photographs, evaluation), run)
+    summary = Summary.load(evaluation.path)
+    for evaluated, folder in ((first, EVALUATION), (other, AGAINST)):
+        if evaluated:
+            record_evaluation(evaluated, summary.data, run, folder)
     return EvaluationResult(
         run_id=run,
         model=first,
-        summary=Summary.load(evaluation.path),
+        summary=summary,
         gallery=evaluation.path / GALLERY_FILE,
         against=other,
         differences=tuple(differences),
-        warnings=contracts.conclude((captions_ok, images_ok, *judged_ok), run),
+        warnings=contracts.conclude((captions_ok, images_ok, *checks), run),
         unreachable=unreachable_photographs(embeddings),
     )

@@ -6,10 +6,10 @@ from prefect.artifacts import create_markdown_artifact
 
 from components.registry import promotion, tracking
 from components.registry.decision import Decision, Evidence, PromotionPolicy, decide
-from components.registry.models import RegisteredModel, describe
+from components.registry.versions import RegisteredModel, describe
 from flows.failure import flow
 from flows.settings import use_mlflow
-from flows.tasks import task
+from flows.tasks.stages import task
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ def gather_evidence(challenger: RegisteredModel, champion: RegisteredModel | Non
 def publish_decision(run_id: str, decision: Decision, challenger: Evidence, champion: Evidence | None) -> None:
     """Keeps the decision in MLflow and shows it in Prefect."""
     promotion.record_decision(run_id, decision, challenger, champion)
-    told = "promoted" if decision.promote else "not promoted"
+    message = "promoted" if decision.promote else "not promoted"
     reasons = "\n".join(f"- {reason}" for reason in decision.reasons)
-    create_markdown_artifact(f"# {challenger.model}: {told}\n\n{reasons}\n", key="promotion")
+    create_markdown_artifact(f"# {challenger.model}: {message}\n\n{reasons}\n", key="promotion")
 
 
 def roll_back(name: str) -> tuple[RegisteredModel, RegisteredModel]:

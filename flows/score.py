@@ -10,21 +10,21 @@ from typing import Literal
 import pandas as pd
 from pydantic import PositiveInt
 
-from components.artifacts import Artifact, Incomplete, Stage, take_turn, write_atomic
+from components.archives.listing import Listing
+from components.artifacts import Incomplete, Stage, exclusive_lock, write_atomic
 from components.config import Address, Section
-from components.dataset.listing import Listing
 from components.decoder.caption import Search
-from components.encoder.photographs import is_transient
-from components.registry import models, tracking
-from components.registry.models import RegisteredModel
+from components.images.photographs import is_transient
+from components.registry import tracking, versions
+from components.registry.versions import RegisteredModel
 from components.scoring import dataset, inputs, score
 from components.scoring.dataset import Scorer
 from data_contracts.limits import Limits
 from data_contracts.report import RuleResult
-from flows import contracts
 from flows.failure import flow
 from flows.settings import settings, use_mlflow
-from flows.tasks import make, record_stages, task
+from flows.tasks import contracts
+from flows.tasks.stages import Inputs, Predictions, gpu_task, materialize, record_stages, task
 
 INPUTS_FILE = "inputs.parquet"
 LISTING_FILE = "listing.json"
@@ -73,19 +73,21 @@ def score_images(request: ScoringRequest) -> ScoringResult:
     """
     dataset.prepare_folder(request.out)
     turn = f"predictions-{hashlib.sha256(str(request.out.resolve()).encode()).hexdigest()[:16]}.lock"
-    with take_turn(settings().home / "locks" / turn, f"scores into {request.out}"):
+    with exclusive_lock(settings().home / "locks" / turn, f"scores into {request.out}"):
         return _score(request)
 
 
 def _score(request: ScoringRequest) -> ScoringResult:
     use_mlflow()
-    model = models.describe(request.model)
+    model = versions.describe(request.model)
     scorer = Scorer(model.uri, model.digest, Search.of_width(request.beam))
     params = {**request.model_dump(mode="json"), "model": model.uri}
     with tracking.tracked_run(f"score {model.name} {model.version}", params) as run:
+        listed: Inputs | Predictions
+        scoring: Predictions | None
         if request.engine == "spark":
             listed, ignored = caption_on_spark(request, scorer)
-            scoring: Artifact | None = listed
+            scoring = listed
         else:
             listed, ignored = list_inputs(request.images)
             scoring = caption_images(listed, request, scorer)
@@ -116,7 +118,7 @@ def _write_facts(folder: Path, listing: Listing, bad: pd.DataFrame) -> None:
     (folder / LISTING_FILE).write_text(json.dumps(facts), encoding="utf-8")
 
 
-def _quarantined(scoring: Artifact | None) -> dict[str, str]:
+def _quarantined(scoring: Predictions | None) -> dict[str, str]:
     """Address and reason of the rows that have no caption."""
     parts = score.parts_of(scoring.path) if scoring else []
     rows = [pd.read_parquet(part, columns=["uri", "status", "error"]) for part in parts]
@@ -125,7 +127,7 @@ def _quarantined(scoring: Artifact | None) -> dict[str, str]:
 
 
 @task
-def list_inputs(images: str) -> tuple[Artifact, Mapping[str, int]]:
+def list_inputs(images: str) -> tuple[Inputs, Mapping[str, int]]:
     """Every input's address and the digest of its content, and how many files are no pictures, by suffix.
 
     The next run reads again what could not be read.
@@ -142,11 +144,11 @@ def list_inputs(images: str) -> tuple[Artifact, Mapping[str, int]]:
         return Incomplete(len(table)) if failed.any() or inputs.may_change_unseen(listing) else len(table)
 
     stage = Stage("inputs", None, inputs=[images, inputs.fingerprint(listing)])
-    return make(stage, work, resumable=True), listing.ignored
+    return Inputs(materialize(stage, work, resumable=True)), listing.ignored
 
 
-@task(tags=["gpu"])
-def caption_images(given: Artifact, request: ScoringRequest, scorer: Scorer) -> Artifact | None:
+@gpu_task
+def caption_images(given: Inputs, request: ScoringRequest, scorer: Scorer) -> Predictions | None:
     """The captions of what the data set lacks, if it lacks anything; a killed run's parts are not made again."""
     known = dataset.read_dataset(request.out, scorer)
     new = dataset.new_inputs(pd.read_parquet(given.path / INPUTS_FILE), known)
@@ -155,16 +157,16 @@ def caption_images(given: Artifact, request: ScoringRequest, scorer: Scorer) -> 
 
     def work(folder: Path) -> int:
         new.to_parquet(folder / INPUTS_FILE, index=False)
-        captioner, archives = models.load_captioner(scorer.model), inputs.archives_of(request.images)
+        captioner, archives = versions.load_captioner(scorer.model), inputs.archives_of(request.images)
         return score.score_parts(new, known, archives, captioner, scorer, settings().embeddings, folder)
 
     what = hashlib.sha256(new[["uri", "image_id", "error"]].to_csv(index=False).encode()).hexdigest()
     stage = Stage("scoring", scorer.identity, inputs=[what, scorer.model, settings().mlflow])
-    return make(stage, work, resumable=True)
+    return Predictions(materialize(stage, work, resumable=True))
 
 
 @task
-def caption_on_spark(request: ScoringRequest, scorer: Scorer) -> tuple[Artifact, Mapping[str, int]]:
+def caption_on_spark(request: ScoringRequest, scorer: Scorer) -> tuple[Predictions, Mapping[str, int]]:
     """The same by a Spark session, whose executors read the images themselves; and what `list_inputs` ignores."""
     from components.scoring.spark import require_folder, score_on_spark, spark_session
 
@@ -185,12 +187,12 @@ def caption_on_spark(request: ScoringRequest, scorer: Scorer) -> tuple[Artifact,
 
     what = hashlib.sha256(known[["uri", "image_id", "error"]].to_csv(index=False).encode()).hexdigest()
     given = [inputs.fingerprint(listing), request.images, what, scorer.model, settings().mlflow]
-    return make(Stage("scoring-on-spark", scorer.identity, inputs=given), work), listing.ignored
+    return Predictions(materialize(Stage("scoring-on-spark", scorer.identity, inputs=given), work)), listing.ignored
 
 
 @task
 def publish_predictions(
-    given: int, scoring: Artifact | None, unread: int, out: Path, scorer: Scorer, run_id: str
+    given: int, scoring: Predictions | None, unread: int, out: Path, scorer: Scorer, run_id: str
 ) -> dict[str, int]:
     """Hands the predictions over, as one batch of the data set; with the counts in the MLflow run."""
     captioned = 0

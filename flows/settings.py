@@ -3,6 +3,7 @@
 import os
 import resource
 import sys
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from components.errors import ConfigurationError
 
 PREFIX = "CAPTIONING_"
+IMAGE_ROOT = "CAPTIONING_IMAGE_ROOT"
+"""Of a served model, which does without this module."""
 OPEN_FILES = 65536
 """That a process may have at once, where the machine lets it."""
 
@@ -23,7 +26,7 @@ def _default_home() -> Path:
 
 
 class Settings(BaseSettings):
-    """Settings of the installation; a profile's values are `CAPTIONING_<SECTION>_<KEY>`."""
+    """Settings of the installation; a profile's values are `CAPTIONING_<SECTION>__<KEY>`."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
@@ -33,12 +36,12 @@ class Settings(BaseSettings):
     """MLflow server or database; by default a SQLite file in `home`."""
     spark_master: str = "local[*]"
     """Where `score --engine spark` runs when it is not started by spark-submit."""
-    prefect_api_url: str = Field("", validation_alias="PREFECT_API_URL")
+    prefect_api_url: str = Field(default="", validation_alias="PREFECT_API_URL")
     """Prefect server; by default one is started for the run, with its database in `home`."""
 
-    prefect_port: int = Field(4200, ge=1, le=65535)
+    prefect_port: int = Field(default=4200, ge=1, le=65535)
     """Where `captioning up` has its Prefect server, on loopback."""
-    mlflow_port: int = Field(5000, ge=1, le=65535)
+    mlflow_port: int = Field(default=5000, ge=1, le=65535)
     """The same of its MLflow server."""
     inbox: str = ""
     """Folder, or address, of the pictures that are scored every night; by default one in `home`."""
@@ -114,17 +117,17 @@ def require_home(*, new: bool = False) -> None:
 
 
 def profile_overrides() -> dict[str, str]:
-    """Values for a profile from the environment: `CAPTIONING_DATASET_ROOT=x` → `{"dataset.root": "x"}`.
+    """Values for a profile from the environment: `CAPTIONING_DATASET__ROOT=x` → `{"dataset.root": "x"}`.
 
-    Deeper ones have two underscores for each point: `CAPTIONING_TRAINING__SELF_CRITICAL__EPOCHS`.
+    Raises `ConfigurationError` for a variable of that prefix without two underscores that no setting is called by.
     """
-    own = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
-    found = {}
-    for name, value in os.environ.items():
-        if name.startswith(PREFIX) and name not in own:
-            key = name.removeprefix(PREFIX).lower()
-            found[key.replace("__", ".") if "__" in key else key.replace("_", ".", 1)] = value
-    return found
+    own = {*(f"{PREFIX}{name.upper()}" for name in Settings.model_fields), IMAGE_ROOT}
+    given = {name: value for name, value in os.environ.items() if name.startswith(PREFIX) and name not in own}
+    if unknown := [name for name in given if "__" not in name]:
+        likely = [*own, unknown[0].replace("_", "__", 2).replace("__", "_", 1)]
+        near = get_close_matches(unknown[0], likely, n=2)
+        raise ConfigurationError(f"{unknown[0]} is not a setting; did you mean {' or '.join(near)}?")
+    return {name.removeprefix(PREFIX).lower().replace("__", "."): value for name, value in given.items()}
 
 
 def prepare_environment(debug: bool) -> None:

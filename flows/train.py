@@ -4,17 +4,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.artifacts import Artifact, folder_bytes
-from components.encoder.registry import find_encoders
+from components.encoder.encoders import find_encoders
 from components.evaluation.summary import GALLERY_FILE, Summary
 from components.profile import Profile
 from components.registry import tracking
-from components.registry.models import RegisteredModel
 from components.registry.promotion import record_evaluation
+from components.registry.versions import RegisteredModel
 from data_contracts.report import RuleResult
-from flows import contracts, judging, tasks
-from flows.embed import extract_embeddings, unreachable_photographs
 from flows.failure import flow
 from flows.settings import use_mlflow
+from flows.tasks import contracts, data, training
+from flows.tasks.embeddings import extract_embeddings, unreachable_photographs
+from flows.tasks.evaluation import EVALUATION, evaluate_model, find_pictures, publish_evaluation
+from flows.tasks.stages import record_stages
 
 
 @dataclass(frozen=True)
@@ -39,33 +41,33 @@ def train_captioner(profile: Profile) -> TrainingResult:
     Contracts stand before whatever is expensive. Raises `ContractViolation` when a critical rule is broken.
     """
     find_encoders(profile.encoders)
-    judging.find_pictures(profile.evaluation)
+    find_pictures(profile.evaluation)
     use_mlflow()
     split = profile.dataset.validation_split
     with tracking.tracked_run(f"train {profile.name}", profile.model_dump(mode="json")) as run:
-        dataset = tasks.fetch_dataset(profile)
-        captions = tasks.build_caption_table(dataset, profile)
+        dataset = data.fetch_dataset(profile)
+        captions = data.build_caption_table(dataset, profile)
         captions_ok = contracts.check_captions(captions, profile, run)
-        vocabulary = tasks.build_vocabulary(captions, profile)
+        vocabulary = data.build_vocabulary(captions, profile)
         vocabulary_ok = contracts.check_vocabulary(vocabulary, captions, profile, run)
-        photographs = tasks.list_photographs(dataset, captions, profile)
+        photographs = data.list_photographs(dataset, captions, profile)
         images_ok = contracts.check_images(photographs, captions, profile, run)
-        embeddings = extract_embeddings(photographs, tasks.archives_of(dataset, profile), profile)
+        embeddings = extract_embeddings(photographs, data.archives_of(dataset, profile), profile)
         embeddings_ok = contracts.check_embeddings(embeddings, captions, profile, run)
         training_ok = contracts.check_training_set(captions, vocabulary, embeddings, profile, run)
-        decoder = tasks.train_decoder(captions, vocabulary, embeddings, profile, run)
-        package = tasks.package_model(decoder, captions, vocabulary, embeddings, profile)
-        evaluation = judging.evaluate_captioner(package, dataset, captions, embeddings, profile, split)
+        decoder = training.train_decoder(captions, vocabulary, embeddings, profile, run)
+        package = training.package_model(decoder, captions, vocabulary, embeddings, profile)
+        evaluation = evaluate_model(package, dataset, captions, embeddings, profile, split)
         predictions_ok = contracts.check_predictions(evaluation, captions, embeddings, profile, split, run)
-        judging.publish_evaluation(evaluation, run)
-        model = tasks.register_model(package, evaluation, profile, run)
-        record_evaluation(model, Summary.load(evaluation.path).data, run, judging.EVALUATION)
-    judged = (captions_ok, vocabulary_ok, images_ok, embeddings_ok, training_ok, predictions_ok)
+        publish_evaluation(evaluation, run)
+        model = training.register_model(package, evaluation, profile, run)
+        record_evaluation(model, Summary.load(evaluation.path).data, run, EVALUATION)
+    checks = (captions_ok, vocabulary_ok, images_ok, embeddings_ok, training_ok, predictions_ok)
     stages = (
         *(dataset, captions, captions_ok, vocabulary, vocabulary_ok, photographs, images_ok),
         *(embeddings, embeddings_ok, training_ok, decoder, package, evaluation, predictions_ok),
     )
-    tasks.record_stages(stages, run)
+    record_stages(stages, run)
     return TrainingResult(
         run_id=run,
         model=model,
@@ -74,5 +76,5 @@ def train_captioner(profile: Profile) -> TrainingResult:
         gallery=evaluation.path / GALLERY_FILE,
         stages=stages,
         unreachable=unreachable_photographs(embeddings),
-        warnings=contracts.conclude(judged, run),
+        warnings=contracts.conclude(checks, run),
     )

@@ -45,7 +45,7 @@ def _command(arguments: tuple[str, ...], environment: dict[str, str], folder: Pa
     for number, place in ((1, out), (2, errors)):
         os.dup2(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), number)
     sys.argv = ["captioning", *arguments]
-    from flows.cli import main
+    from flows.commands.cli import main
 
     try:
         main()

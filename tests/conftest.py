@@ -53,7 +53,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The long ones first: some of them wait while others work, and none is left to one worker alone at the end."""
-    long = ("tests/flows/test_up.py", "tests/flows/", "tests/docker/", "tests/docs", "tests/faults/")
+    long = ("tests/flows/services/test_supervisor.py", "tests/flows/", "tests/docker/", "tests/docs", "tests/faults/")
     items.sort(key=lambda item: [not item.nodeid.startswith(path) for path in long])
 
 

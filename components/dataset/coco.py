@@ -11,7 +11,7 @@ from components.errors import ConfigurationError
 
 LONGEST_ID = 25
 """Characters of a text that is taken for a number; one of 64 bits has 20."""
-SHOWN = 3
+MAX_FAULTS = 3
 """Faulty entries that a message names."""
 
 
@@ -85,9 +85,9 @@ def _read_entry_by_entry(text: str, where: str) -> _Captions:
         else:
             annotations.append(_Annotation.model_construct(id=caption_id, image_id=image_id, caption=str(caption)))
     if faults:
-        more = f"\n  and {len(faults) - SHOWN:,} more" if len(faults) > SHOWN else ""
-        told = "\n  ".join(faults[:SHOWN])
-        raise ConfigurationError(f"{where}: correct or delete what cannot be used:\n  {told}{more}")
+        more = f"\n  and {len(faults) - MAX_FAULTS:,} more" if len(faults) > MAX_FAULTS else ""
+        message = "\n  ".join(faults[:MAX_FAULTS])
+        raise ConfigurationError(f"{where}: correct or delete what cannot be used:\n  {message}{more}")
     return _Captions.model_construct(images=images, annotations=annotations)
 
 

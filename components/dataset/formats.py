@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from components.dataset.archive import UNKNOWN, open_archive
+from components.archives.archive import UNKNOWN, open_archive
+from components.archives.listing import without_junk
 from components.dataset.coco import read_coco
-from components.dataset.listing import without_junk
 from components.dataset.names import Names, match_names
 from components.dataset.rows import (
     MAX_BYTES,

@@ -10,8 +10,8 @@ from difflib import get_close_matches
 from functools import cached_property
 from urllib.parse import unquote
 
-from components.dataset.listing import PICTURES
-from components.dataset.zip_names import ENCODINGS, reencoded
+from components.archives.listing import PICTURES
+from components.archives.zip_names import ENCODINGS, reencoded
 from components.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
@@ -162,8 +162,8 @@ def match_names(
     except ConfigurationError as error:
         raise ConfigurationError(f"{where}: {error}") from error
     if set(+ways) - {EXACTLY, ""}:
-        told = ", ".join(f"{ways[way]:,} {way}" for way in (EXACTLY, NORMALISED, BY_PATH, BY_STEM) if ways[way])
-        log.info("%s: photographs found by name: %s", where, told)
+        message = ", ".join(f"{ways[way]:,} {way}" for way in (EXACTLY, NORMALISED, BY_PATH, BY_STEM) if ways[way])
+        log.info("%s: photographs found by name: %s", where, message)
     if several:
         first = " and ".join(several[0][:2])
         log.warning("%s: photographs with several names: %d, the first %s", where, len(several), first)

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import pandas as pd
 from pydantic import BaseModel, Field, ValidationError, create_model
 
-from components.dataset.tables import SHOWN, listed, read_table
+from components.dataset.tables import MAX_CHARACTERS, listed, read_table
 from components.errors import ConfigurationError
 from components.files import read_file
 
@@ -108,7 +108,7 @@ def read_flickr(text: str, where: str) -> pd.DataFrame:
     """The lines of a Flickr token file, `name.jpg#0`, a tab, the caption, indexed by their number."""
     lines = {n: line.removesuffix("\r") for n, line in enumerate(text.split("\n"), start=1) if line.strip()}
     if untabbed := [n for n, line in lines.items() if "\t" not in line]:
-        line = lines[untabbed[0]][:SHOWN]
+        line = lines[untabbed[0]][:MAX_CHARACTERS]
         fault = f"there is no tab between the name of a photograph and its caption ({line})"
         raise ConfigurationError(f"{where}, line {untabbed[0]}: {fault} ({len(untabbed):,} such lines)")
     parts = [line.partition("\t") for line in lines.values()]

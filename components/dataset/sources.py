@@ -7,11 +7,11 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
+from components.archives.archive import open_archive
+from components.archives.download import Report, download, recorded_sha256
+from components.archives.listing import is_junk
 from components.artifacts import file_digest
 from components.config import DatasetConfig, Format
-from components.dataset.archive import open_archive
-from components.dataset.download import Report, download, recorded_sha256
-from components.dataset.listing import is_junk
 from components.errors import ConfigurationError
 from components.redaction import redacted
 
@@ -76,7 +76,7 @@ def require_local(config: DatasetConfig) -> None:
         if not _is_remote(resolved) and not _exists(path := _local_path(resolved, Path())):
             raise ConfigurationError(
                 f"there is no {path}. Set dataset.root to the folder or URL that holds {address}, "
-                "by --set dataset.root=… or CAPTIONING_DATASET_ROOT"
+                "by --set dataset.root=… or CAPTIONING_DATASET__ROOT"
             )
 
 

@@ -13,7 +13,7 @@ from components.errors import ConfigurationError
 
 DELIMITERS = (",", ";", "\t", "|")
 NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "pipes"}
-SHOWN = 100
+MAX_CHARACTERS = 100
 """Characters of a faulty line that a message shows."""
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -96,11 +96,11 @@ def listed(cell: str) -> list[str]:
     if isinstance(found, list) and all(isinstance(text, str) for text in found):
         return found
     if not _LIST.fullmatch(given):
-        raise ValueError(f"{given[:SHOWN]} is not a list of texts")
+        raise ValueError(f"{given[:MAX_CHARACTERS]} is not a list of texts")
     try:
         return [str(ast.literal_eval(text)) for text in re.findall(_TEXT, given, re.DOTALL)]
     except SyntaxError as error:
-        raise ValueError(f"{given[:SHOWN]} is not a list of texts") from error
+        raise ValueError(f"{given[:MAX_CHARACTERS]} is not a list of texts") from error
 
 
 def _read_header(text: str, start: int, columns: dict[str, str], delimiter: str) -> tuple[list[str], str, int]:
@@ -181,8 +181,8 @@ class _Reader:
         for inside, line in enumerate(lines, start=number + 1):
             fields = line.split(self.delimiter)
             if len(fields) >= self.width:
-                told = f"a quote opens here and takes in whole rows, such as line {inside}"
-                fault = f": {told} {_shown(opening)}; {_MEND}"
+                message = f"a quote opens here and takes in whole rows, such as line {inside}"
+                fault = f": {message} {_shown(opening)}; {_MEND}"
                 self._inside.append((number, fields[self.name].strip().strip('"'), fault))
 
     def refuse_swallowed(self, known: Container[str]) -> None:
@@ -223,7 +223,7 @@ def _fields(pattern: re.Pattern[str], text: str, at: int, delimiter: str, *, esc
 
 
 def _shown(line: str) -> str:
-    return f"({line[:SHOWN]}{' …' if len(line) > SHOWN else ''})"
+    return f"({line[:MAX_CHARACTERS]}{' …' if len(line) > MAX_CHARACTERS else ''})"
 
 
 def _trimmed(fields: list[str], width: int) -> list[str]:

@@ -31,31 +31,31 @@ def cross_entropy(
     def run(hidden: Tensor, table: Tensor, bias: Tensor) -> tuple[tuple[Tensor, ...], Any]:
         logits = matmul(hidden, table, precision) + bias
         highest = ops.max(logits, axis=1, keepdims=True)
-        powers = ops.exp(logits - highest)
-        total = ops.sum(powers, axis=1, keepdims=True)
-        wanted = ops.take_along_axis(logits, targets[:, None], axis=1)
-        plain = (ops.log(total) + highest - wanted)[:, 0]
-        smoothed = plain + smoothing * (wanted[:, 0] - ops.mean(logits, axis=1)) if smoothing else plain
+        exp_logits = ops.exp(logits - highest)
+        total = ops.sum(exp_logits, axis=1, keepdims=True)
+        target_logits = ops.take_along_axis(logits, targets[:, None], axis=1)
+        plain = (ops.log(total) + highest - target_logits)[:, 0]
+        smoothed = plain + smoothing * (target_logits[:, 0] - ops.mean(logits, axis=1)) if smoothing else plain
 
         # Of logits: weight × (probability − what the target gives).
-        share = weights[:, None]
-        guess = powers * (share / total)
+        token_weights = weights[:, None]
+        grad_logits = exp_logits * (token_weights / total)
         if smoothing:
-            guess = guess - share * (smoothing / logits.shape[1])
+            grad_logits = grad_logits - token_weights * (smoothing / logits.shape[1])
         at_target = ops.stack([ops.arange(ops.shape(targets)[0], dtype="int32"), targets], axis=1)
-        aimed = ops.take_along_axis(guess, targets[:, None], axis=1)[:, 0] - weights * (1 - smoothing)
-        by_logits = ops.scatter_update(guess, at_target, aimed)
-        by_hidden = matmul(by_logits, ops.transpose(table), precision)
-        by_table = matmul(ops.transpose(hidden), by_logits, precision)
-        by_bias = ops.sum(by_logits, axis=0)
+        at_targets = ops.take_along_axis(grad_logits, targets[:, None], axis=1)[:, 0] - weights * (1 - smoothing)
+        grad_logits = ops.scatter_update(grad_logits, at_target, at_targets)
+        by_hidden = matmul(grad_logits, ops.transpose(table), precision)
+        by_table = matmul(ops.transpose(hidden), grad_logits, precision)
+        by_bias = ops.sum(grad_logits, axis=0)
 
         def gradient(upstream: Tensor, *_: Tensor) -> tuple[Tensor, ...]:
             # TensorFlow hands over one upstream an output, JAX a tuple of all.
             loss = upstream[0] if isinstance(upstream, tuple) else upstream
             return loss * by_hidden, loss * by_table, loss * by_bias
 
-        right = ops.cast(wanted >= highest, "float32")[:, 0]
-        return tuple(ops.sum(weights * each) for each in (smoothed, plain, right)), gradient
+        correct = ops.cast(target_logits >= highest, "float32")[:, 0]
+        return tuple(ops.sum(weights * each) for each in (smoothed, plain, correct)), gradient
 
     sums: tuple[Tensor, Tensor, Tensor] = run(*map(ops.copy, (hidden, table, bias)))
     return sums

@@ -41,10 +41,10 @@ def _step(
     units = hidden.shape[-1]
     total = gates + matmul(hidden, recurrent, precision)
     opened, candidate = ops.sigmoid(total[:, : 3 * units]), ops.tanh(total[:, 3 * units :])
-    enter, keep, leave = (opened[:, n * units : (n + 1) * units] for n in range(3))
-    cell = keep * cell + enter * candidate
-    squashed = ops.tanh(cell)
-    return leave * squashed, cell, (enter, keep, leave, candidate, squashed)
+    input_gate, forget_gate, output_gate = (opened[:, n * units : (n + 1) * units] for n in range(3))
+    cell = forget_gate * cell + input_gate * candidate
+    tanh_cell = ops.tanh(cell)
+    return output_gate * tanh_cell, cell, (input_gate, forget_gate, output_gate, candidate, tanh_cell)
 
 
 def _unrolled(precision: Precision) -> Any:
@@ -63,21 +63,21 @@ def _unrolled(precision: Precision) -> Any:
             to_hidden, to_cell = ops.zeros_like(hidden), ops.zeros_like(cell)
             to_gates: list[Tensor] = []
             for now in reversed(range(len(kept))):
-                enter, keep, leave, candidate, squashed = kept[now]
+                input_gate, forget_gate, output_gate, candidate, tanh_cell = kept[now]
                 to_hidden = to_hidden + upstream[now]
-                to_cell = to_cell + to_hidden * leave * (1 - squashed * squashed)
+                to_cell = to_cell + to_hidden * output_gate * (1 - tanh_cell * tanh_cell)
                 to_gates.append(
                     ops.concatenate(
                         [
-                            to_cell * candidate * enter * (1 - enter),
-                            to_cell * cells[now] * keep * (1 - keep),
-                            to_hidden * squashed * leave * (1 - leave),
-                            to_cell * enter * (1 - candidate * candidate),
+                            to_cell * candidate * input_gate * (1 - input_gate),
+                            to_cell * cells[now] * forget_gate * (1 - forget_gate),
+                            to_hidden * tanh_cell * output_gate * (1 - output_gate),
+                            to_cell * input_gate * (1 - candidate * candidate),
                         ],
                         axis=1,
                     )
                 )
-                to_cell = to_cell * keep
+                to_cell = to_cell * forget_gate
                 to_hidden = matmul(to_gates[-1], ops.transpose(weights), precision)
             every = ops.stack(to_gates[::-1])
             before = ops.reshape(ops.stack(hiddens[:-1]), (-1, hidden.shape[-1]))

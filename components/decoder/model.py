@@ -25,7 +25,7 @@ def keep_all(values: Tensor, _: Place) -> Tensor:
     return values
 
 
-FARTHEST = 6.0
+CLIP_SIGMA = 6.0
 """Standard deviations from the mean at which the numbers of a standardised embedding are cut off."""
 
 
@@ -38,11 +38,11 @@ class Decoder(keras.Model):  # type: ignore[misc]
 
     def __init__(self, config: DecoderConfig, vocabulary_size: int, dimension: int) -> None:
         super().__init__(name="decoder")
-        image, units, words = config.image_bottleneck, config.lstm_units, config.word_embedding
-        self.vocabulary_size, self.standardise = vocabulary_size, config.standardise
+        image, units, words = config.image_projection, config.lstm_units, config.word_embedding
+        self.vocabulary_size, self.standardize_embeddings = vocabulary_size, config.standardize_embeddings
         self.mean = self.add_weight((dimension,), "zeros", trainable=False, name="mean")
         self.deviation = self.add_weight((dimension,), "ones", trainable=False, name="deviation")
-        self.image_bottleneck = _dense(dimension, image, "image_bottleneck")
+        self.image_projection = _dense(dimension, image, "image_projection")
         self.to_hidden = _dense(image, units, "to_hidden")
         self.to_cell = _dense(image, units, "to_cell") if config.separate_states else None
         self.image_gates = _dense(image, 4 * units, "image_gates", None) if config.image_at_every_step else None
@@ -52,15 +52,17 @@ class Decoder(keras.Model):  # type: ignore[misc]
         # The forget gate starts open (Jozefowicz et al. 2015).
         self.word_gates.bias.assign(np.repeat(np.array([0, 1, 0, 0], np.float32), units))
         self.recurrent = self.add_weight((units, 4 * units), "orthogonal", name="recurrent")
-        self.logit_bottleneck = _dense(units, config.logit_bottleneck, "logit_bottleneck")
+        self.output_projection = _dense(units, config.output_projection, "output_projection")
         self.logit_bias = self.add_weight((vocabulary_size,), "zeros", name="logit_bias")
         # Tied to the word embedding: the same vectors read words and choose them (Press and Wolf 2017).
-        shape = (config.logit_bottleneck, vocabulary_size)
-        self.logit_kernel = None if config.tied else self.add_weight(shape, "glorot_uniform", name="logit_kernel")
+        shape = (config.output_projection, vocabulary_size)
+        self.logit_kernel = (
+            None if config.tie_embeddings else self.add_weight(shape, "glorot_uniform", name="logit_kernel")
+        )
         self.built = True
 
     def fit_embeddings(self, embeddings: np.ndarray) -> None:
-        """Takes mean and standard deviation from training's embeddings (images, dimension), to standardise any by.
+        """Takes mean and standard deviation from training's embeddings (images, dimension), to standardize others by.
 
         A number that never changes is left out: it becomes 0.
         """
@@ -88,13 +90,13 @@ class Decoder(keras.Model):  # type: ignore[misc]
         gates = matmul(vectors, self.word_gates.kernel, precision) + self.word_gates.bias
         gates = ops.reshape(gates, (steps, -1, 4 * width)) + (image[0][None] if image else 0.0)
         states = lstm.unroll(gates, self.recurrent, (hidden, cell), precision)
-        return self.logit_bottleneck(drop(ops.reshape(states, (-1, width)), "output"))
+        return self.output_projection(drop(ops.reshape(states, (-1, width)), "output"))
 
     def first_state(self, embeddings: Tensor, drop: Drop = keep_all) -> State:
         """The state before START, from embeddings (batch, dimension)."""
-        if self.standardise:
-            embeddings = ops.clip((embeddings - self.mean) / self.deviation, -FARTHEST, FARTHEST)
-        image = self.image_bottleneck(drop(embeddings, "image"))
+        if self.standardize_embeddings:
+            embeddings = ops.clip((embeddings - self.mean) / self.deviation, -CLIP_SIGMA, CLIP_SIGMA)
+        image = self.image_projection(drop(embeddings, "image"))
         hidden = self.to_hidden(image)
         cell = hidden if self.to_cell is None else self.to_cell(image)
         return (hidden, cell) if self.image_gates is None else (hidden, cell, self.image_gates(image))
@@ -104,7 +106,7 @@ class Decoder(keras.Model):  # type: ignore[misc]
         hidden, cell, *image = state
         gates = self.word_gates(self.word_embedding(words)) + (image[0] if image else 0.0)
         hidden, cell = lstm.step(gates, self.recurrent, (hidden, cell))
-        return self.logit_bottleneck(hidden), (hidden, cell, *image)
+        return self.output_projection(hidden), (hidden, cell, *image)
 
     @property
     def table(self) -> Tensor:

@@ -11,9 +11,9 @@ from typing import Any
 
 from keras import ops
 
-from components.decoder import choice
-from components.decoder.choice import BLOCK, NEVER
+from components.decoder import token_selection
 from components.decoder.model import Decoder
+from components.decoder.token_selection import BLOCK, MASKED_LOGIT
 from data_contracts.schema import END, PAD, START, UNK
 
 Tensor = Any
@@ -30,7 +30,7 @@ LENGTH_PENALTY = 1.0
 
 def greedy(decoder: Decoder, embeddings: Tensor, length: Tensor) -> Captions:
     """The most probable word at each step. `embeddings` (batch, dimension); returns captions (batch, length)."""
-    return _generate(decoder, embeddings, length, lambda logits, _: choice.best(logits, 1)[1][:, 0])
+    return _generate(decoder, embeddings, length, lambda logits, _: token_selection.best(logits, 1)[1][:, 0])
 
 
 def sample(
@@ -54,12 +54,12 @@ def sample(
     def draw(logits: Tensor, now: Tensor) -> Tensor:
         # Measured from the highest, no temperature lets them overflow, or what is banned come back.
         scaled = (logits - ops.max(logits, axis=-1, keepdims=True)) / temperature
-        probabilities = ops.softmax(ops.where(logits > NEVER / 2, scaled, NEVER))
+        probabilities = ops.softmax(ops.where(logits > MASKED_LOGIT / 2, scaled, MASKED_LOGIT))
         numbers = ops.take(uniform, now, axis=0)
         return ops.cond(
             limited,
-            lambda: choice.draw_among_the_best(probabilities, numbers, top_k, top_p),
-            lambda: choice.draw(probabilities, numbers),
+            lambda: token_selection.draw_among_the_best(probabilities, numbers, top_k, top_p),
+            lambda: token_selection.draw(probabilities, numbers),
         )
 
     return _generate(decoder, embeddings, length, draw)
@@ -75,7 +75,7 @@ def beam(decoder: Decoder, embeddings: Tensor, length: Tensor, width: Tensor) ->
     hypotheses = batch * width
     state = tuple(ops.repeat(part, width, axis=0) for part in decoder.first_state(embeddings))
     # Before the first word all hypotheses are the same one: the first alone goes on.
-    lead = ops.where(ops.equal(ops.arange(width), 0), 0.0, NEVER)[:, None]
+    lead = ops.where(ops.equal(ops.arange(width), 0), 0.0, MASKED_LOGIT)[:, None]
     totals = ops.zeros((batch, width))
     ids = ops.full((batch, width, length), PAD, dtype="int32")
     scores = ops.zeros((batch, width, length))
@@ -87,15 +87,15 @@ def beam(decoder: Decoder, embeddings: Tensor, length: Tensor, width: Tensor) ->
         outputs, state = decoder.step(ops.reshape(last, (hypotheses,)), state)
         logits = logits_of(outputs, now)
         # Of each hypothesis only its `width` best continuations can be among the best of all.
-        count = choice.at_most(logits.shape[-1], width)
-        values, words = choice.best(logits, count)
+        count = token_selection.at_most(logits.shape[-1], width)
+        values, words = token_selection.best(logits, count)
         values = ops.reshape(values - ops.logsumexp(logits, axis=-1, keepdims=True), (batch, width, count))
         # Where there are no more words, those that fill the blocks are taken; their probability is 0.
         words = ops.reshape(ops.minimum(words, decoder.vocabulary_size - 1), (batch, width, count))
         values = values + ops.where(ops.equal(now, 0), lead, 0.0)
         # A finished hypothesis stays as it is: PAD follows at no cost.
         over = _over(last)[..., None]
-        values = ops.where(over, ops.where(ops.equal(ops.arange(count), 0), 0.0, NEVER), values)
+        values = ops.where(over, ops.where(ops.equal(ops.arange(count), 0), 0.0, MASKED_LOGIT), values)
         words = ops.where(over, PAD, words)
         candidates = ops.reshape(totals[..., None] + values, (batch, width * count))
         totals, chosen = ops.top_k(candidates, width)
@@ -152,8 +152,8 @@ def _allowed_logits(decoder: Decoder, length: Tensor) -> Callable[[Tensor, Tenso
     words = ops.arange(size + spare)
     is_end = ops.equal(words, END)
     banned = ops.logical_or(ops.logical_or(ops.equal(words, PAD), ops.equal(words, UNK)), ops.equal(words, START))
-    always = ops.where(ops.logical_or(banned, words >= size), NEVER, ops.pad(decoder.logit_bias, [[0, spare]]))
-    first, final = ops.where(is_end, NEVER, 0.0), ops.where(is_end, 0.0, NEVER)
+    always = ops.where(ops.logical_or(banned, words >= size), MASKED_LOGIT, ops.pad(decoder.logit_bias, [[0, spare]]))
+    first, final = ops.where(is_end, MASKED_LOGIT, 0.0), ops.where(is_end, 0.0, MASKED_LOGIT)
     table = ops.concatenate([ops.pad(decoder.table, [[0, 0], [0, spare]]), ops.stack([always, first, final])])
 
     def logits(outputs: Tensor, now: Tensor) -> Tensor:

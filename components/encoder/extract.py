@@ -18,15 +18,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from components.archives.archive import Location, open_archive
 from components.config import EncoderConfig
-from components.dataset.archive import Location, open_archive
-from components.encoder.decoding import MAX_BYTES
-from components.encoder.pixels import read_pixels
-from components.encoder.pool import EmbeddingPool, Found, shard_name
-from components.encoder.registry import find_encoder, load_network
-from components.encoder.streaming import in_batches, map_ahead
+from components.encoder.encoders import find_encoder, load_network
+from components.encoder.pool import EmbeddingPool, PoolLookup, shard_name
 from components.errors import TRIED_AGAIN, BadImageError
 from components.hardware import has_gpu
+from components.images.decoding import MAX_BYTES
+from components.images.preprocessing import read_pixels
+from components.images.streaming import in_batches, map_ahead
 from components.progress import track
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ def load_engine(config: EncoderConfig) -> Engine:
     return Engine(read, encode, batch_size)
 
 
-def plan_shards(photographs: pd.DataFrame, found: Found, shard_size: int) -> list[Shard]:
+def plan_shards(photographs: pd.DataFrame, found: PoolLookup, shard_size: int) -> list[Shard]:
     """Divides the photographs (`schema.PHOTOGRAPHS`) whose content is not found yet into shards, in their order.
 
     Content that is there twice is planned once. What is left after some shards were made is planned as before.

@@ -37,17 +37,17 @@ class EncoderCard:
     storage: Storage
 
 
-class Place(NamedTuple):
+class ShardRow(NamedTuple):
     """Where a vector lies."""
 
     shard: str
     row: int
 
 
-class Found(NamedTuple):
+class PoolLookup(NamedTuple):
     """What a pool knows of some images, by digest."""
 
-    places: Mapping[str, Place]
+    places: Mapping[str, ShardRow]
     bad: Mapping[str, str]
     """Images that cannot be decoded, and why."""
     transient: Mapping[str, str] = {}
@@ -123,25 +123,25 @@ class EmbeddingPool:
         """The pool of an encoder under `home`, a folder of pools."""
         return cls(home / card.fingerprint, card)
 
-    def find(self, digests: Collection[str]) -> Found:
+    def find(self, digests: Collection[str]) -> PoolLookup:
         """What is known of these images. A damaged shard is forgotten, and its images with it."""
-        wanted, places, bad = set(digests), dict[str, Place](), dict[str, str]()
+        wanted, places, bad = set(digests), dict[str, ShardRow](), dict[str, str]()
         for path in sorted(path for path in self.folder.glob("*.json") if path.is_file()):
             entry = self._entry(path)
             rows = {digest: row for row, digest in enumerate(entry["images"]) if digest in wanted}
             if rows and not self._is_intact(path, entry):
                 continue
             for digest, row in rows.items():
-                places.setdefault(digest, Place(path.stem, row))
+                places.setdefault(digest, ShardRow(path.stem, row))
             bad |= {digest: why for digest, why in entry["bad"].items() if digest in wanted}
         passing = {digest: why for digest, why in self.transient.items() if digest in wanted - places.keys()}
-        return Found(places, bad, passing)
+        return PoolLookup(places, bad, passing)
 
     def has(self, shard: str) -> bool:
         """Whether `write` completed for this shard."""
         return (self.folder / f"{shard}.json").exists()
 
-    def vectors(self, places: Sequence[Place]) -> "Vectors":
+    def vectors(self, places: Sequence[ShardRow]) -> "Vectors":
         """The vectors at these places, in that order, none of which is read yet."""
         names = sorted({place.shard for place in places})
         number = {name: i for i, name in enumerate(names)}

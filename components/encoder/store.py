@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from components.artifacts import Incomplete
-from components.encoder.pool import EmbeddingPool, EncoderCard, Found, JoinedVectors, Vectors
+from components.encoder.pool import EmbeddingPool, EncoderCard, JoinedVectors, PoolLookup, Vectors
 from components.errors import TRIED_AGAIN
 from data_contracts.schema import EMBEDDING_INDEX, QUARANTINE
 
@@ -133,7 +133,7 @@ def _write_tables(folder: Path, encoders: Sequence[EncoderCard], index: pd.DataF
     return Incomplete(len(index)) if quarantine["reason"].str.endswith(TRIED_AGAIN).any() else len(index)
 
 
-def reasons_of(bad: pd.DataFrame, found: Sequence[Found]) -> list[str]:
+def reasons_of(bad: pd.DataFrame, found: Sequence[PoolLookup]) -> list[str]:
     """Why each of these photographs (`schema.PHOTOGRAPHS`) has no embedding; `found` is what each pool knows."""
     why = {digest: reason for known in found for digest, reason in {**known.transient, **known.bad}.items()}
     return [error or why.get(digest, CHANGED) for digest, error in zip(bad["digest"], bad["error"], strict=True)]

@@ -13,8 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from components.decoder.caption import Caption, percent
-from components.encoder.decoding import decode
 from components.errors import BadImageError
+from components.images.decoding import decode
 
 PAGE_BYTES: Final = 7_900_000
 """What a page may weigh: mail servers begin to refuse at 10 MB."""

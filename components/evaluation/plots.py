@@ -30,7 +30,7 @@ LAST_WORDS: Final = 4
 def plot_loss(history: Sequence[Mapping[str, float]], path: Path) -> None:
     """Cross-entropy (nats a word) by epoch, on training and on validation captions.
 
-    `history`: see `components.decoder.history`. An epoch without a measure leaves a gap.
+    `history`: see `components.training.history`. An epoch without a measure leaves a gap.
     """
     with _figure(path) as axes:
         _plot_epochs(axes, history, {"loss": ("training", MODEL), "val_loss": ("validation", OTHER)})

@@ -11,13 +11,13 @@ import pandas as pd
 
 from components.config import EvaluationConfig
 from components.decoder.caption import Caption, Search
-from components.decoder.guards import describe_captions
 from components.errors import CaptioningError
 from components.evaluation import plots
 from components.evaluation.gallery import Page, Plot, render_gallery
+from components.evaluation.gallery_selection import Captioner, EvaluationInputs, choose, measure_tiles, score_tiles
 from components.evaluation.metrics import Scores, intervals, score_captions
-from components.evaluation.showcase import Captioner, Material, choose, measure_tiles, score_tiles
 from components.evaluation.summary import GALLERY_FILE, NOT_ENGLISH, PREDICTIONS_FILE, SUMMARY_FILE, Summary
+from components.training.caption_statistics import describe_captions
 from data_contracts.schema import SPECIALS
 
 References = Mapping[int, Sequence[str]]
@@ -28,7 +28,7 @@ EXAMPLES = 5
 
 def evaluate(
     captioner: Captioner,
-    material: Material,
+    material: EvaluationInputs,
     split: str,
     config: EvaluationConfig,
     history: Sequence[Mapping[str, float]],
@@ -78,7 +78,7 @@ def evaluate(
     return len(ids)
 
 
-def _references(material: Material, split: str) -> References:
+def _references(material: EvaluationInputs, split: str) -> References:
     captions = material.captions
     wanted = captions[(captions["split"] == split) & captions["image_id"].isin(material.store.index["image_id"])]
     grouped = wanted.groupby("image_id", sort=True)["caption"].apply(list)
@@ -93,7 +93,7 @@ def _summarise(
     said: Mapping[int, str],
     references: References,
     scores: Scores,
-    material: Material,
+    material: EvaluationInputs,
 ) -> Summary:
     # Every caption goes to the next image: a captioner that looks at the image loses nearly all of its score.
     shuffled = dict(zip(said, np.roll(list(said.values()), 1).tolist(), strict=True))
@@ -127,7 +127,7 @@ def _digest(references: References) -> str:
 
 def _plot(
     captioner: Captioner,
-    material: Material,
+    material: EvaluationInputs,
     predictions: pd.DataFrame,
     captions: Mapping[int, Caption],
     references: References,

@@ -23,8 +23,8 @@ class Summary:
     """Digest of the images' ids and references: only scores of the same ones compare."""
     metrics: dict[str, float]
     """The scores; `cider_shuffled`, CIDEr when every image gets another image's caption; and what a good CIDEr can hide
-    (see `components.decoder.guards`), with `novel`, the share of captions that no training image has, and `length`,
-    the words of a caption."""
+    (see `components.training.caption_statistics`), with `novel`, the share of captions that no training image has, and
+    `length`, the words of a caption."""
     intervals: dict[str, tuple[float, float]]
     """What holds a score with 95 % confidence."""
     tokenizer: str

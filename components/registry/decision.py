@@ -81,8 +81,8 @@ def decide(challenger: Evidence, champion: Evidence | None, policy: PromotionPol
             ("has", "MB", challenger.bytes / 1e6, champion.bytes / 1e6, "max_larger"),
         ):
             limit = getattr(policy, setting)
-            told = f"{what} {mine:.3g} {unit}, the champion {theirs:.3g} (at most {limit:g} times that: {setting})"
-            (against if mine > limit * theirs else for_it).append(told)
+            message = f"{what} {mine:.3g} {unit}, the champion {theirs:.3g} (at most {limit:g} times that: {setting})"
+            (against if mine > limit * theirs else for_it).append(message)
     return Decision(not against, verdict, difference, bounds, (*against, *for_it), tuple(against))
 
 
@@ -105,5 +105,7 @@ def _compare(challenger: Evidence, champion: Evidence | None) -> tuple[Verdict, 
     differences = np.array([challenger.cider[image] - champion.cider[image] for image in sorted(challenger.cider)])
     bounds = interval(resample(differences[:, None])[:, 0])
     verdict: Verdict = "better" if bounds.low > 0 else "worse" if bounds.high < 0 else "tie"
-    told = f"CIDEr {differences.mean():+.3f} ({bounds.low:+.3f} to {bounds.high:+.3f}) on {len(differences):,} images"
-    return verdict, float(differences.mean()), bounds, f"{verdict}: {told}"
+    message = (
+        f"CIDEr {differences.mean():+.3f} ({bounds.low:+.3f} to {bounds.high:+.3f}) on {len(differences):,} images"
+    )
+    return verdict, float(differences.mean()), bounds, f"{verdict}: {message}"

@@ -18,9 +18,9 @@ from components.decoder.caption import Search
 from components.errors import CaptioningError
 from components.evaluation.summary import PREDICTIONS_FILE, SUMMARY_FILE
 from components.registry.decision import Decision, Evidence
-from components.registry.models import CHAMPION, RegisteredModel, describe, load_captioner
-from components.registry.register import example
+from components.registry.registration import example
 from components.registry.tracking import require_connection
+from components.registry.versions import CHAMPION, RegisteredModel, describe, load_captioner
 
 EVALUATION_TAG = "captioning.evaluation."
 """Of a version, with the digest of the images and references behind it: run and folder of its evaluation on them."""
@@ -120,8 +120,8 @@ def record_decision(run_id: str, decision: Decision, challenger: Evidence, champ
     if champion and champion.model == challenger.model:
         return  # what made it champion stays noted on it
     name, _, version = challenger.model.removeprefix("models:/").partition("/")
-    told = json.dumps({"run": run_id, "promote": decision.promote, "reasons": decision.reasons})
-    client.set_model_version_tag(name, version, "captioning.decision", told[:5000])
+    message = json.dumps({"run": run_id, "promote": decision.promote, "reasons": decision.reasons})
+    client.set_model_version_tag(name, version, "captioning.decision", message[:5000])
 
 
 def _require_nobody_else(name: str, token: str, expected: RegisteredModel | None) -> None:
@@ -144,7 +144,7 @@ def _evaluations(model: RegisteredModel) -> dict[str, str]:
 
 def _evidence(model: RegisteredModel, where: str) -> Evidence:
     run_id, _, judged = where.partition("/")
-    found = Judgement("", "", {}, (), ())
+    found = EvaluationRecord("", "", {}, (), ())
     if run_id:
         with TemporaryDirectory() as folder:
             found = read_judgement(*(_fetch(run_id, what, folder) for what in (judged, "contracts")))
@@ -153,7 +153,7 @@ def _evidence(model: RegisteredModel, where: str) -> Evidence:
     return Evidence(model.uri, *found, time_taken, size)
 
 
-class Judgement(NamedTuple):
+class EvaluationRecord(NamedTuple):
     """What an evaluation found that a promotion asks for; see `components.registry.decision.Evidence`."""
 
     data: str
@@ -163,7 +163,7 @@ class Judgement(NamedTuple):
     warnings: tuple[str, ...]
 
 
-def read_judgement(evaluation: Path, contracts: Path) -> Judgement:
+def read_judgement(evaluation: Path, contracts: Path) -> EvaluationRecord:
     """Reads an evaluation's folder and that of its contracts' reports.
 
     Raises `CaptioningError` when they are not what an evaluation leaves.
@@ -178,13 +178,13 @@ def read_judgement(evaluation: Path, contracts: Path) -> Judgement:
             tuple(str(rule["rule"]) for rule in failed if (rule["severity"] == "critical") == critical)
             for critical in (True, False)
         )
-        return Judgement(
+        return EvaluationRecord(
             str(summary["data"]), str(summary["tokenizer"]), dict(zip(ids, cider, strict=True)), broken, warnings
         )
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:  # pyarrow's errors are among them
-        told = " ".join(f"{type(error).__name__}: {error}".split())
+        message = " ".join(f"{type(error).__name__}: {error}".split())
         raise CaptioningError(
-            f"the evaluation in {evaluation} cannot be read: {told}. Judge the model again"
+            f"the evaluation in {evaluation} cannot be read: {message}. Judge the model again"
         ) from error
 
 

@@ -16,13 +16,13 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 from sqlalchemy.exc import SQLAlchemyError
 
-from components.artifacts import take_turn, write_atomic
+from components.artifacts import exclusive_lock, write_atomic
 from components.errors import CaptioningError, find_remedy
 from components.provenance import commit
 from components.redaction import without_login
-from components.registry.abandoned import PROCESS_TAG, end_abandoned, this_process
 from components.registry.addresses import EXPERIMENT as EXPERIMENT
 from components.registry.addresses import database_of
+from components.registry.orphaned_runs import PROCESS_TAG, end_abandoned, this_process
 from components.registry.relocation import require_database, require_own_files
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def make_database(path: Path, artifacts: Path) -> None:
 
 
 def _turn(database: Path) -> AbstractContextManager[None]:
-    return take_turn(database.with_name(f"{database.name}.lock"), f"opens {database}")
+    return exclusive_lock(database.with_name(f"{database.name}.lock"), f"opens {database}")
 
 
 def _make_or_look_into(database: Path) -> None:

@@ -11,7 +11,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from components.registry.tracking import flatten, log_metrics, status_after
 
 PHASES = ("cross_entropy", "self_critical")
-"""Their names, in the order of their numbers; see `components.decoder.phases`."""
+"""Their names, in the order of their numbers; see `components.training.phases`."""
 
 
 class TrainingLog:
@@ -32,7 +32,7 @@ class TrainingLog:
             self._client.set_terminated(run_id, status)
 
     def epoch(self, row: Mapping[str, float]) -> None:
-        """An epoch's figures (see `components.decoder.history`), for the whole training and for its phase."""
+        """An epoch's figures (see `components.training.history`), for the whole training and for its phase."""
         figures = {name: value for name, value in row.items() if name not in ("phase", "epoch")}
         phase = self._phase(PHASES[int(row["phase"]) - 1])
         for run_id in (self._parent, phase):

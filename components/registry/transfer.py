@@ -1,6 +1,6 @@
 """A registered model in one file, to be carried into another registry: all that it captions and is judged by.
 
-The parcel (see `components.registry.parcel`) has `model/`, MLflow's folder as it is, and for each evaluation of the
+The parcel (see `components.model.model_archive`) has `model/`, MLflow's folder as it is, and for each evaluation of the
 version `evaluations/NUMBER/evaluation` (summary and predictions) and `…/contracts` (reports), which a promotion on the
 other side compares. A model is code: import only what somebody whom you trust has exported.
 """
@@ -22,12 +22,12 @@ from pydantic import BaseModel, Field, NonNegativeInt
 
 from components.errors import CaptioningError, ConfigurationError, find_remedy
 from components.evaluation.summary import PREDICTIONS_FILE, SUMMARY_FILE
-from components.registry.models import RegisteredModel, describe
-from components.registry.parcel import open_parcel, write_parcel
+from components.model.integrity import require_model
+from components.model.model_archive import open_parcel, write_parcel
 from components.registry.promotion import EVALUATION_TAG, read_judgement, record_evaluation
-from components.registry.register import add_version, challenge, find_version
-from components.registry.seal import require_model
+from components.registry.registration import add_version, challenge, find_version
 from components.registry.tracking import tracked_run
+from components.registry.versions import RegisteredModel, describe
 
 log = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from components.dataset.archive import Location
+from components.archives.archive import Location
 from components.encoder.extract import Engine, embed_shards, plan_shards
 from components.encoder.pool import EmbeddingPool, EncoderCard
-from components.registry.captioner import BATCH, Captioner
+from components.model.captioner import BATCH, Captioner
 
 SHARD = 1024
 """Images a shard of new embeddings: what a killed run loses at most."""

@@ -9,19 +9,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.dataset.archive import UNKNOWN, Location, is_there, is_url, open_archive, open_file, parent_of
-from components.dataset.folder import Entry
-from components.dataset.listing import Listing, list_pictures
+from components.archives.archive import UNKNOWN, Location, is_there, is_url, open_archive, open_file, parent_of
+from components.archives.folder import Entry
+from components.archives.listing import Listing, list_pictures
 from components.dataset.rows import decode
-from components.encoder.photographs import read_photographs
 from components.errors import ConfigurationError
 from components.files import read_all
+from components.images.photographs import read_photographs
 from components.redaction import redacted
 
 PATH_COLUMN = "path"
 INPUT = "input"
 """What the photographs' table calls the only archive there is."""
-MOST, LIST_BYTES = 10_000_000, 1 << 27
+MAX_INPUTS, LIST_BYTES = 10_000_000, 1 << 27
 """Images that a list may name, and bytes that a text file of them may have."""
 LISTS = (".parquet", ".txt")
 READERS = 8
@@ -35,7 +35,7 @@ def list_images(images: Location, *, marked: bool = True) -> Listing:
 
     A Parquet table has a column `path`, a text file a path a line; they are relative to the list, or whole. All that a
     list names is an input; a path listed twice is one. Of a folder or a zip see
-    `components.dataset.listing.list_pictures`. Raises `ConfigurationError` when there is nothing of the kind at
+    `components.archives.listing.list_pictures`. Raises `ConfigurationError` when there is nothing of the kind at
     `images`.
     """
     if not is_url(images) and not is_there(Path(images)):
@@ -110,8 +110,8 @@ def _listed(images: Location) -> list[str]:
             paths = _lines(file, images) if str(images).lower().endswith(".txt") else _rows(file, images)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise ConfigurationError(f"{images} is not a list of paths that can be read: {error}") from error
-    if len(paths) > MOST:
-        raise ConfigurationError(f"{images} lists more than {MOST:,} images: divide it")
+    if len(paths) > MAX_INPUTS:
+        raise ConfigurationError(f"{images} lists more than {MAX_INPUTS:,} images: divide it")
     return list(paths)
 
 
@@ -139,6 +139,6 @@ def _rows(file: IO[bytes], images: Location) -> dict[str, None]:
     paths: dict[str, None] = {}
     for batch in table.iter_batches(columns=[PATH_COLUMN]):
         paths |= dict.fromkeys(map(str, batch.column(0).unique().to_pylist()))
-        if len(paths) > MOST:
+        if len(paths) > MAX_INPUTS:
             break
     return paths

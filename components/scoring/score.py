@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from components.archives.archive import Location
 from components.artifacts import Incomplete, write_atomic
-from components.dataset.archive import Location
-from components.encoder.photographs import is_transient
-from components.encoder.pool import EmbeddingPool, Found, JoinedVectors
+from components.encoder.pool import EmbeddingPool, JoinedVectors, PoolLookup
 from components.encoder.store import reasons_of
-from components.registry.captioner import Captioner
-from components.registry.reference import REFERENCE_FILE, Reference
+from components.images.photographs import is_transient
+from components.model.captioner import Captioner
+from components.model.reference import REFERENCE_FILE, Reference
 from components.scoring.dataset import NOTHING, PART, PART_PATTERN, Scorer
 from components.scoring.embed import SHARD, fill_pools
 from data_contracts.schema import PREDICTIONS
@@ -123,6 +123,6 @@ class _Work:
         return Reference.load(self.captioner.folder / REFERENCE_FILE).compare(vectors, texts)
 
 
-def _join(pools: Sequence[EmbeddingPool], found: Sequence[Found], digests: Sequence[str]) -> JoinedVectors:
+def _join(pools: Sequence[EmbeddingPool], found: Sequence[PoolLookup], digests: Sequence[str]) -> JoinedVectors:
     parts = zip(pools, found, strict=True)
     return JoinedVectors([pool.vectors([known.places[digest] for digest in digests]) for pool, known in parts])

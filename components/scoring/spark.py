@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from components.dataset.archive import Location, is_url
-from components.encoder.decoding import MAX_BYTES
-from components.encoder.photographs import is_transient
+from components.archives.archive import Location, is_url
 from components.errors import TRIED_AGAIN, ConfigurationError
+from components.images.decoding import MAX_BYTES
+from components.images.photographs import is_transient
 from components.scoring.dataset import NOTHING, PART, Scorer, new_rows
 from data_contracts.schema import PREDICTIONS
 
@@ -60,7 +60,7 @@ def score_on_spark(
     """
     from pyspark.sql import functions as f
 
-    from components.registry.models import encoder_fingerprint, spark_function
+    from components.registry.versions import encoder_fingerprint, spark_function
 
     caption = spark_function(spark, scorer.model, scorer.search, RESULT)
     read = _read(spark, images, listed)

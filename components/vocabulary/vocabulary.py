@@ -70,8 +70,8 @@ class Vocabulary:
             if not all(type(count) is int and 0 <= count < 2**63 for count in vocabulary.counts):
                 raise ValueError("a count is none")
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            told = f"cannot read the vocabulary {path}: {error!r}. Delete what it belongs to: it is made again"
-            raise CaptioningError(told) from error
+            message = f"cannot read the vocabulary {path}: {error!r}. Delete what it belongs to: it is made again"
+            raise CaptioningError(message) from error
         if vocabulary.words[: len(SPECIALS)] != SPECIALS or len(vocabulary.words) != len(vocabulary.counts):
             raise CaptioningError(f"{path} is not a vocabulary: its ids 0 to 3 must be {', '.join(SPECIALS)}")
         return vocabulary

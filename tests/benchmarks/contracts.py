@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 
 from components.vocabulary.vocabulary import Vocabulary
-from data_contracts import captions, embeddings, images, predictions, training_set, vocabulary
 from data_contracts.limits import Limits
 from data_contracts.report import ContractReport
 from data_contracts.rules import great_expectations
 from data_contracts.schema import CAPTIONS, EMBEDDING_INDEX, IMAGES, PHOTOGRAPHS, PREDICTIONS, QUARANTINE
+from data_contracts.suites import captions, embeddings, images, predictions, training_set, vocabulary
 
 COUNT, SHARD, LIMITS = 120_000, 1024, Limits()
 

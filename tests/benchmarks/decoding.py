@@ -18,23 +18,24 @@ from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
+from tests.recipes import notebook_decoder, notebook_training
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from components.config import DecoderConfig, TrainingConfig
-from components.dataset.scene_captions import describe_scene, imagine_scene
-from components.decoder.batches import TrainingSet
 from components.decoder.caption import Caption, Search
-from components.decoder.history import describe
 from components.decoder.model import Decoder
-from components.decoder.training import load_decoder, train
+from components.demo.scene_captions import describe_scene, imagine_scene
 from components.encoder.pool import EncoderCard, Vectors
-from components.registry.captioner import CAPTIONER_FOLDER, Captioner
-from components.registry.package import write_package
-from components.registry.reference import Reference
+from components.model.captioner import CAPTIONER_FOLDER, Captioner
+from components.model.package import write_package
+from components.model.reference import Reference
+from components.training.batches import TrainingSet
+from components.training.history import describe
+from components.training.train import load_decoder, train
 from components.vocabulary.tokenizer import tokenize
 from components.vocabulary.vocabulary import Vocabulary
 from data_contracts.schema import END, PAD, SPECIALS, START, UNK
@@ -102,8 +103,8 @@ def learn(vocabulary_size: int, folder: Path) -> tuple[Captioner, Decoder, np.nd
     # An embedding is the sum of what its words mean, so that there is something to say about it.
     meanings = np.random.default_rng(0).normal(size=(len(known), DIMENSION)).astype(np.float32)
     embeddings = np.array([meanings[vocabulary.encode(five[0], 99)].sum(axis=0) for five in sentences])
-    config = DecoderConfig()
-    training = TrainingConfig(epochs=4, steps_per_epoch=150)
+    config = notebook_decoder()
+    training = notebook_training(epochs=4, steps_per_epoch=150)
     splits = [
         training_set(sentences[start:end], embeddings[start:end], vocabulary, config.max_length)
         for start, end in ((0, SCENES), (SCENES, SCENES + 100))
@@ -155,7 +156,7 @@ def notebook_loop(decoder: Decoder, vocabulary: Vocabulary) -> Callable[[np.ndar
                 break
         return " ".join(vocabulary.decode(ids))
 
-    decoder_length = DecoderConfig().max_length - 1
+    decoder_length = notebook_decoder().max_length - 1
     return lambda embeddings: [caption(embedding) for embedding in embeddings]
 
 

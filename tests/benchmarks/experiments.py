@@ -30,7 +30,7 @@ def rows_of(weights: str) -> dict[str, list[str]]:
         "second": second,
         "second, self-critical": [*second, *THIRD],
         "6 epochs": SHORT,
-        "6 epochs, not standardised": [*SHORT, "decoder.standardise=false"],
+        "6 epochs, not standardised": [*SHORT, "decoder.standardize_embeddings=false"],
         "6 epochs, no dropout": [*SHORT, *DROPOUT],
         "6 epochs, no average": [*SHORT, "training.weight_average=0"],
         "6 epochs, batch 256": [*SHORT, "training.batch_size=256"],
@@ -70,7 +70,17 @@ def main(root: str, weights: str) -> None:
 def captioning(command: str, changes: list[str], *arguments: str) -> dict[str, Any]:
     """What a command on Flickr8k prints as JSON."""
     options = [part for change in changes for part in ("--set", change)]
-    words = [sys.executable, "-m", "flows.cli", command, "--profile", "flickr8k", *options, *arguments, "--json"]
+    words = [
+        sys.executable,
+        "-m",
+        "flows.commands.cli",
+        command,
+        "--profile",
+        "flickr8k",
+        *options,
+        *arguments,
+        "--json",
+    ]
     told: dict[str, Any] = json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout)
     return told
 

@@ -33,16 +33,16 @@ import keras
 import numpy as np
 import pandas as pd
 
+from components.archives.archive import open_archive
 from components.config import EncoderConfig
-from components.dataset.archive import open_archive
-from components.dataset.scenes import draw_dataset
+from components.demo.scenes import draw_dataset
+from components.encoder.encoders import describe_encoder, load_network
 from components.encoder.extract import Engine, embed_shards, load_engine, plan_shards
-from components.encoder.photographs import read_photographs
 from components.encoder.pool import EmbeddingPool
-from components.encoder.registry import describe_encoder, load_network
-from components.encoder.streaming import in_batches, map_ahead
 from components.errors import ConfigurationError
 from components.hardware import require_bfloat16
+from components.images.photographs import read_photographs
+from components.images.streaming import in_batches, map_ahead
 
 SIZE, BATCH, IMAGES, ROUNDS = 299, 32, 512, 5
 

@@ -20,11 +20,11 @@ import pandas as pd
 from PIL import Image
 
 from components.config import EncoderConfig
+from components.encoder.encoders import describe_encoder
 from components.encoder.extract import embed_shards, load_engine, plan_shards
-from components.encoder.photographs import read_photographs
 from components.encoder.pool import EmbeddingPool
-from components.encoder.registry import describe_encoder
 from components.encoder.store import write_store
+from components.images.photographs import read_photographs
 
 SIZES = (1000, 2000, 4000)
 

@@ -18,7 +18,7 @@ from pycocoevalcap.meteor.meteor import Meteor
 from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-from components.dataset.scene_captions import describe_scene, imagine_scene
+from components.demo.scene_captions import describe_scene, imagine_scene
 from components.evaluation.metrics import intervals, score_captions
 from components.evaluation.tokenize import find_java
 

@@ -44,7 +44,7 @@ def main() -> None:
 
 def captioning(folder: Path, *arguments: str) -> tuple[dict[str, Any], float]:
     """What the command prints as JSON, and its wall time in seconds."""
-    command = [sys.executable, "-m", "flows.cli", *arguments, "--json"]
+    command = [sys.executable, "-m", "flows.commands.cli", *arguments, "--json"]
     environment = os.environ | {"CAPTIONING_HOME": str(folder / "home")}
     started = time.perf_counter()
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)

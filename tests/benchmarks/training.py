@@ -13,6 +13,8 @@ import sys
 import time
 from collections.abc import Callable
 
+from tests.recipes import notebook_decoder, notebook_training
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
@@ -21,13 +23,13 @@ import torch
 
 from components.config import DecoderConfig, TrainingConfig
 from components.decoder.backend import compile_step, resident
-from components.decoder.batches import TrainingSet
 from components.decoder.model import build_decoder
-from components.decoder.phases import cross_entropy_phase
-from components.decoder.training import objective
 from components.encoder.pool import Vectors
 from components.errors import ConfigurationError
 from components.hardware import require_bfloat16
+from components.training.batches import TrainingSet
+from components.training.phases import cross_entropy_phase
+from components.training.train import objective
 from data_contracts.schema import END, PAD, SPECIALS, START
 
 VOCABULARY, DIMENSION, IMAGES, CAPTIONS = 8769, 2048, 4000, 20_000
@@ -50,11 +52,11 @@ LENGTHS = {
 
 
 def main() -> None:
-    data, config = drawn(), DecoderConfig()
-    fast = TrainingConfig(batch_size=BATCH, precision="bfloat16" if has_bfloat16() else "float32")
+    data, config = drawn(), notebook_decoder()
+    fast = notebook_training(batch_size=BATCH, precision="bfloat16" if has_bfloat16() else "float32")
     contenders = {
         "ours": ours(data, config, fast),
-        "ours, batch 64, float32": ours(data, config, TrainingConfig(batch_size=BASELINE_BATCH)),
+        "ours, batch 64, float32": ours(data, config, notebook_training(batch_size=BASELINE_BATCH)),
         "torch": pytorch(data, config),
         "fit": keras_fit(data, config),
     }
@@ -134,12 +136,12 @@ def ours(data: TrainingSet, architecture: DecoderConfig, config: TrainingConfig)
 class TorchDecoder(torch.nn.Module):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        self.image = torch.nn.Linear(DIMENSION, config.image_bottleneck)
-        self.to_hidden = torch.nn.Linear(config.image_bottleneck, config.lstm_units)
+        self.image = torch.nn.Linear(DIMENSION, config.image_projection)
+        self.to_hidden = torch.nn.Linear(config.image_projection, config.lstm_units)
         self.embedding = torch.nn.Embedding(VOCABULARY, config.word_embedding)
         self.lstm = torch.nn.LSTM(config.word_embedding, config.lstm_units, batch_first=True)
-        self.bottleneck = torch.nn.Linear(config.lstm_units, config.logit_bottleneck)
-        self.logits = torch.nn.Linear(config.logit_bottleneck, VOCABULARY)
+        self.bottleneck = torch.nn.Linear(config.lstm_units, config.output_projection)
+        self.logits = torch.nn.Linear(config.output_projection, VOCABULARY)
 
     def forward(self, embeddings: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
         elu = torch.nn.functional.elu
@@ -172,10 +174,10 @@ def pytorch(data: TrainingSet, config: DecoderConfig) -> Callable[[], float]:
 def keras_fit(data: TrainingSet, config: DecoderConfig) -> Callable[[], float]:
     layers = keras.layers
     image, words = keras.Input((DIMENSION,)), keras.Input((19,), dtype="int32")
-    state = layers.Dense(config.lstm_units, "elu")(layers.Dense(config.image_bottleneck, "elu")(image))
+    state = layers.Dense(config.lstm_units, "elu")(layers.Dense(config.image_projection, "elu")(image))
     vectors = layers.Embedding(VOCABULARY, config.word_embedding)(words)
     hidden = layers.LSTM(config.lstm_units, return_sequences=True)(vectors, initial_state=[state, state])
-    logits = layers.Dense(VOCABULARY)(layers.Dense(config.logit_bottleneck, "elu")(hidden))
+    logits = layers.Dense(VOCABULARY)(layers.Dense(config.output_projection, "elu")(hidden))
     model = keras.Model([image, words], logits)
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=PAD))
     random = np.random.default_rng(2)

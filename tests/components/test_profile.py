@@ -1,4 +1,3 @@
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,8 @@ from pydantic import ValidationError
 
 from components.config import DecoderConfig, SelfCriticalConfig, TrainingConfig
 from components.errors import ConfigurationError
-from components.profile import STRONG, Profile, load_profile
+from components.profile import Profile, load_profile
+from tests.recipes import notebook_decoder, notebook_training
 
 PROFILES = Path(__file__).parents[2] / "flows" / "profiles"
 DEMO = PROFILES / "demo.toml"
@@ -56,13 +56,13 @@ def test_shipped_profiles_are_valid(path: Path) -> None:
 def test_coco2014_has_the_numbers_of_the_notebook() -> None:
     profile = load_profile(PROFILES / "coco2014.toml", {})
     decoder = profile.decoder
-    sizes = (decoder.image_bottleneck, decoder.word_embedding, decoder.lstm_units, decoder.logit_bottleneck)
+    sizes = (decoder.image_projection, decoder.word_embedding, decoder.lstm_units, decoder.output_projection)
     assert sizes == (120, 100, 300, 120)
     training = profile.training
     assert (decoder.max_length, training.batch_size, training.epochs, training.steps_per_epoch) == (20, 64, 12, 1000)
     assert (training.learning_rate, decoder.separate_states) == (1e-3, False)
-    assert decoder == DecoderConfig()
-    assert training == TrainingConfig(steps_per_epoch=1000, notebook_loss=True)
+    assert decoder == notebook_decoder()
+    assert training == notebook_training(steps_per_epoch=1000, notebook_loss=True)
     assert profile.vocabulary.min_count == 5
     assert (profile.encoder.name, profile.encoder.weights) == ("inception_v3", "imagenet")
     assert (profile.dataset.sample, profile.dataset.max_images) == (1, None)
@@ -155,7 +155,7 @@ def test_any_text_can_be_given_as_a_root(root: str) -> None:
         ("decoder.max_length", "2", "decoder.max_length: Input should be greater than or equal to 3"),
         ("decoder.separate_states", "perhaps", "decoder.separate_states: Input should be a valid boolean"),
         ("training.epochs", "few", "training.epochs: Input should be a valid integer"),
-        ("training.warm_up", "1", "training.warm_up: Input should be less than 1"),
+        ("training.warmup_fraction", "1", "training.warmup_fraction: Input should be less than 1"),
         ("training.precision", "float16", "training.precision: Input should be 'float32' or 'bfloat16'"),
         (
             "training.self_critical.samples",
@@ -186,44 +186,35 @@ def test_overrides_can_make_a_section_that_the_file_lacks(tmp_path: Path) -> Non
     assert mine(tmp_path).name == "mine"
 
 
-def strong(section: str) -> dict[str, object]:
-    """What `strong.toml` says of a section."""
-    values: dict[str, object] = tomllib.loads(STRONG.read_text(encoding="utf-8"))[section]
-    return values
-
-
 def test_a_profile_that_says_nothing_means_the_strong_recipe(tmp_path: Path) -> None:
     profile = mine(tmp_path)
-    assert profile.recipe == "strong"
-    assert profile.decoder == DecoderConfig.model_validate(strong("decoder"))
-    assert profile.training == TrainingConfig.model_validate(strong("training"))
-    assert (profile.decoder, profile.training) != (DecoderConfig(), TrainingConfig())
+    assert (profile.recipe, profile.decoder, profile.training) == ("strong", DecoderConfig(), TrainingConfig())
+    assert (profile.decoder.lstm_units, profile.training.label_smoothing) == (512, 0.1)
 
 
-def test_the_notebooks_recipe_is_the_defaults(tmp_path: Path) -> None:
+def test_the_notebooks_recipe_is_its_network_and_adam_alone(tmp_path: Path) -> None:
     for profile in (mine(tmp_path, 'recipe = "notebook"'), mine(tmp_path, recipe="notebook")):
-        assert (profile.decoder, profile.training) == (DecoderConfig(), TrainingConfig())
+        assert (profile.decoder, profile.training) == (notebook_decoder(), notebook_training())
+        assert (profile.decoder.image_projection, profile.training.clip_norm) == (120, 0)
 
 
 def test_a_recipe_lies_beneath_the_profile_and_the_profile_beneath_what_is_set(tmp_path: Path) -> None:
-    own = "decoder = { lstm_units = 64, max_length = 9 }\ntraining = { epochs = 3, clip_norm = 1.0 }\n"
-    profile = mine(tmp_path, own, training__clip_norm="2", training__epochs="5", decoder__tied="false")
-    decoder = {**strong("decoder"), "lstm_units": 64, "max_length": 9, "tied": False}
-    training = {**strong("training"), "epochs": 5, "clip_norm": 2}
-    assert profile.decoder == DecoderConfig.model_validate(decoder)
-    assert profile.training == TrainingConfig.model_validate(training)
+    own = 'recipe = "notebook"\ndecoder = { lstm_units = 64 }\ntraining = { epochs = 3, clip_norm = 1.0 }\n'
+    profile = mine(tmp_path, own, training__clip_norm="2", training__epochs="5", decoder__separate_states="true")
+    assert profile.decoder == notebook_decoder(lstm_units=64, separate_states=True)
+    assert profile.training == notebook_training(epochs=5, clip_norm=2)
 
 
 def test_the_recipe_that_is_set_replaces_the_profiles() -> None:
     assert demo().recipe == "notebook"
     profile = demo(recipe="strong")
-    assert profile.decoder == DecoderConfig.model_validate(strong("decoder"))
+    assert profile.decoder == DecoderConfig()
     assert (profile.training.steps_per_epoch, profile.training.cosine) == (50, True)
 
 
 def test_a_section_replaced_as_a_whole_still_lies_on_the_recipe(tmp_path: Path) -> None:
-    profile = mine(tmp_path, "[training]\nepochs = 3\n", training="{ batch_size = 7 }")
-    assert profile.training == TrainingConfig.model_validate({**strong("training"), "batch_size": 7})
+    profile = mine(tmp_path, "recipe = 'notebook'\n[training]\nepochs = 3\n", training="{ batch_size = 7 }")
+    assert profile.training == notebook_training(batch_size=7)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +229,7 @@ def test_a_section_replaced_as_a_whole_still_lies_on_the_recipe(tmp_path: Path) 
         ("training = { self_critical = 3 }", "training.self_critical: Input should be a valid dictionary"),
         ("training = { self_critical = {} }", "training.self_critical.epochs: Field required"),
         ("training = { epochs = { first = 1 } }", "training.epochs: Input should be a valid integer"),
-        ("decoder = { tied = { words = true } }", "decoder.tied: Input should be a valid boolean"),
+        ("decoder = { tie_embeddings = { words = true } }", "decoder.tie_embeddings: Input should be a valid boolean"),
     ],
 )
 def test_a_section_of_a_wrong_type_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -247,19 +238,19 @@ def test_a_section_of_a_wrong_type_is_named(tmp_path: Path, text: str, message: 
     assert f"  {message}" in str(caught.value)
 
 
-@pytest.mark.parametrize("changes", [{"decoder__word_embedding": "100"}, {"decoder__logit_bottleneck": "100"}])
+@pytest.mark.parametrize("changes", [{"decoder__word_embedding": "100"}, {"decoder__output_projection": "100"}])
 def test_tied_vectors_must_be_of_one_width(tmp_path: Path, changes: dict[str, str]) -> None:
-    with pytest.raises(ConfigurationError, match="decoder: `tied` needs the same `word_embedding` and"):
+    with pytest.raises(ConfigurationError, match="decoder: `tie_embeddings` needs the same `word_embedding` and"):
         mine(tmp_path, **changes)
-    assert not mine(tmp_path, decoder__tied="false", **changes).decoder.tied
-    both = mine(tmp_path, decoder__word_embedding="100", decoder__logit_bottleneck="100").decoder
-    assert (both.tied, both.word_embedding) == (True, 100)
+    assert not mine(tmp_path, decoder__tie_embeddings="false", **changes).decoder.tie_embeddings
+    both = mine(tmp_path, decoder__word_embedding="100", decoder__output_projection="100").decoder
+    assert (both.tie_embeddings, both.word_embedding) == (True, 100)
 
 
 def test_warming_up_without_falling_again_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="training: `warm_up` is of the cosine schedule"):
+    with pytest.raises(ConfigurationError, match="training: `warmup_fraction` is of the cosine schedule"):
         mine(tmp_path, training__cosine="false")
-    assert not mine(tmp_path, training__cosine="false", training__warm_up="0").training.cosine
+    assert not mine(tmp_path, training__cosine="false", training__warmup_fraction="0").training.cosine
 
 
 def test_further_encoders_follow_the_first_in_the_order_of_their_names(tmp_path: Path) -> None:

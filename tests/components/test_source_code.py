@@ -30,16 +30,16 @@ def reachable(graph: grimp.ImportGraph, modules: set[str], neutral: Container[st
 def test_the_closure_is_that_of_the_import_graph(graph: grimp.ImportGraph) -> None:
     modules = [module for module in graph.modules if module not in NEUTRAL and not module.startswith("flows")]
     assert len(modules) > 80
-    bundle = reachable(graph, {"components.registry.served"}, ())
+    bundle = reachable(graph, {"components.model.pyfunc_model"}, ())
     for module in modules:
         imported = reachable(graph, {module}, NEUTRAL)
-        names_it = "components.registry.package" in imported
+        names_it = "components.model.package" in imported
         assert set(closure([module])) == (imported | bundle if names_it else imported), module
 
 
 def test_what_is_bundled_into_a_model_counts_with_its_neutral_modules() -> None:
-    assert "components.errors" in closure(["components.registry.package"])
-    assert "components.errors" not in closure(["components.decoder.training"])
+    assert "components.errors" in closure(["components.model.package"])
+    assert "components.errors" not in closure(["components.training.train"])
 
 
 def test_neutral_modules_exist_and_have_a_reason() -> None:

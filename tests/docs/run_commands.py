@@ -4,7 +4,7 @@ import os
 import shlex
 import sys
 
-from flows import cli
+from flows.commands import cli
 
 
 def main() -> None:

@@ -14,9 +14,9 @@ from zipfile import ZipFile
 import mlflow
 import pytest
 
-from components.registry.register import add_version, challenge
+from components.registry.registration import add_version, challenge
 from components.registry.tracking import connect, tracked_run
-from flows import cli
+from flows.commands import cli
 from tests import commands
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")  # its own imports warn

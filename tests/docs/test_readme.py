@@ -12,18 +12,18 @@ from zipfile import ZipFile
 
 import pytest
 
-from flows.companion import companion
-from flows.server import server_command
+from flows.services.child_process import companion
+from flows.services.prefect_server import server_command
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")] + sorted(ROOT.glob("docs/**/*.md"))
 
 SMALL = {
-    "CAPTIONING_VOCABULARY_MIN_COUNT": "1",
-    "CAPTIONING_DECODER_LSTM_UNITS": "16",
-    "CAPTIONING_TRAINING_EPOCHS": "1",
-    "CAPTIONING_TRAINING_STEPS_PER_EPOCH": "2",
+    "CAPTIONING_VOCABULARY__MIN_COUNT": "1",
+    "CAPTIONING_DECODER__LSTM_UNITS": "16",
+    "CAPTIONING_TRAINING__EPOCHS": "1",
+    "CAPTIONING_TRAINING__STEPS_PER_EPOCH": "2",
 }
 
 

@@ -57,7 +57,7 @@ class Home:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
         own = {"CAPTIONING_HOME": str(self.path), **(environment or {})}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        command = [sys.executable, "-m", "flows.cli", *arguments]
+        command = [sys.executable, "-m", "flows.commands.cli", *arguments]
         return subprocess.Popen(command, env=inherited | own, cwd=ROOT, start_new_session=True, **pipes, **how)
 
     def run(self, *arguments: str, environment: Mapping[str, str] | None = None, **how: object) -> Ended:

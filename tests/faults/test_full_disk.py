@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from components.archives.download import download
 from components.artifacts import Stage, file_digest, run_stage
-from components.dataset.download import download
 from components.decoder.caption import Search
-from components.decoder.checkpoint import CHECKPOINT_FILE, State
 from components.encoder.pool import EmbeddingPool, EncoderCard
 from components.errors import CaptioningError, find_remedy
 from components.scoring.dataset import Scorer, commit_batch, prepare_folder, read_dataset
+from components.training.checkpoint import CHECKPOINT_FILE, State
 from data_contracts.schema import PREDICTIONS
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from flows.companion import companion
+from flows.services.child_process import companion
 
 if TYPE_CHECKING:
     from tests.faults.conftest import Ended, Home

@@ -14,14 +14,15 @@ import pandas as pd
 
 from components.artifacts import Artifact, Stage
 from components.decoder.caption import Search
-from components.encoder.registry import describe_encoder
+from components.encoder.encoders import describe_encoder
 from components.evaluation import tokenize
-from components.registry.models import RegisteredModel
+from components.registry.versions import RegisteredModel
 from components.scoring.dataset import Scorer
 from components.source_code import NEUTRAL, module_path
-from flows import contracts, embed, judging, score, tasks
-from flows.invocation import load_profile
+from flows import score
+from flows.named_profiles import load_profile
 from flows.score import ScoringRequest
+from flows.tasks import contracts, data, embeddings, evaluation, stages, training
 
 CODE, COMMENT = "\nEDITED = 1\n", "\n# Edited.\n"
 
@@ -35,7 +36,7 @@ def keys(folder: Path) -> dict[str, str]:
         found[stage.name], sources[stage.name] = stage.key, sorted(stage.sources)
         return Artifact(stage.name, "", folder, "", 1, ())
 
-    tasks.run_stage = catch  # type: ignore[assignment]
+    stages.run_stage = catch  # type: ignore[assignment]
     profile = load_profile("demo", [])
     two = profile.model_copy(update={"further_encoders": {"second": profile.encoder}})
     given = Artifact("given", "", folder, "given", 1, ())
@@ -43,14 +44,14 @@ def keys(folder: Path) -> dict[str, str]:
     request = ScoringRequest(images=str(folder / "images"), out=folder / "out")
     scorer = Scorer(model.uri, model.digest, Search())
     calls = [
-        (tasks.fetch_dataset, profile),
-        (tasks.build_caption_table, given, profile),
-        (tasks.build_vocabulary, given, profile),
-        (tasks.list_photographs, given, given, profile),
-        (tasks.train_decoder, given, given, given, profile, ""),
-        (tasks.package_model, given, given, given, given, profile),
-        (judging.evaluate_captioner, given, given, given, given, profile, "dev"),
-        (judging.compare_evaluations, given, given, ""),
+        (data.fetch_dataset, profile),
+        (data.build_caption_table, given, profile),
+        (data.build_vocabulary, given, profile),
+        (data.list_photographs, given, given, profile),
+        (training.train_decoder, given, given, given, profile, ""),
+        (training.package_model, given, given, given, given, profile),
+        (evaluation.evaluate_model, given, given, given, given, profile, "dev"),
+        (evaluation.compare_evaluations, given, given, ""),
         (contracts.check_captions, given, profile, ""),
         (contracts.check_vocabulary, given, given, profile, ""),
         (contracts.check_images, given, given, profile, ""),
@@ -61,8 +62,8 @@ def keys(folder: Path) -> dict[str, str]:
         (score.list_inputs, request.images),
         (score.caption_images, given, request, scorer),
         (score.caption_on_spark, request, scorer),
-        (embed.embed_for_model, model, given, given, {}, "dev"),
-        (embed.extract_embeddings, given, {}, two),
+        (embeddings.embed_for_model, model, given, given, {}, "dev"),
+        (embeddings.extract_embeddings, given, {}, two),
     ]
     for task, *arguments in calls:
         with contextlib.suppress(FileNotFoundError):  # of what the stage would have left
@@ -96,7 +97,7 @@ def main(folder: Path) -> None:
     """Prints, as JSON: the sources of each stage, and the stages that edits change."""
     (folder / "images").mkdir()
     pd.DataFrame({"uri": ["a"], "image_id": ["b"], "error": [""]}).to_parquet(folder / score.INPUTS_FILE)
-    for module, name in ((tasks, "log_inputs"), (tasks, "TrainingLog"), (contracts, "EmbeddingStore")):
+    for module, name in ((training, "log_inputs"), (training, "TrainingLog"), (contracts, "EmbeddingStore")):
         setattr(module, name, MagicMock())
     contracts.publish_quarantine = lambda *_: None  # type: ignore[assignment]
     tokenize.find_java = lambda: None  # type: ignore[assignment]

@@ -15,7 +15,7 @@ from components.errors import CaptioningError, ConfigurationError
 from components.profile import Profile
 from data_contracts.report import ContractReport, ContractViolation, RuleResult
 from flows.failure import flow, leave_note, which_data
-from flows.invocation import load_profile
+from flows.named_profiles import load_profile
 from flows.score import ScoringRequest
 
 RULE = RuleResult(

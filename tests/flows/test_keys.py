@@ -63,11 +63,11 @@ def test_no_import_is_missed(found: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("stage", "source"),
     [
-        ("decoder", "components.decoder.history"),  # the rule of the best epoch
+        ("decoder", "components.training.history"),  # the rule of the best epoch
         ("decoder", "components.vocabulary.vocabulary"),
         ("package", "components.vocabulary.vocabulary"),  # `decode`, which every model carries
-        ("package", "components.registry.served"),
-        ("package", "components.encoder.pixels"),
+        ("package", "components.model.pyfunc_model"),
+        ("package", "components.images.preprocessing"),
         ("package", "components.errors"),  # neutral elsewhere; its text is copied into the model
         ("evaluation", "components.evaluation.gallery/gallery.html.j2"),
         ("evaluation", "components.evaluation.gallery/gallery.css"),
@@ -75,8 +75,8 @@ def test_no_import_is_missed(found: dict[str, Any]) -> None:
         ("captions", "components.dataset.rows"),
         ("captions", "components.vocabulary.tokenizer"),
         ("scoring", "components.scoring.score"),
-        ("dataset", "components.dataset.scenes"),
-        ("check-captions", "data_contracts.captions"),
+        ("dataset", "components.demo.scenes"),
+        ("check-captions", "data_contracts.suites.captions"),
     ],
 )
 def test_a_stage_depends_on_what_is_known_to_matter(found: dict[str, Any], stage: str, source: str) -> None:
@@ -92,7 +92,7 @@ def test_a_fingerprint_is_of_the_code_of_its_own_encoder(found: dict[str, Any]) 
     def of(module: str) -> set[str]:
         return {"efficientnet_lite0", "inception_v3"} & set(found["code"][module])
 
-    assert of("components.encoder.pixels") == {"efficientnet_lite0", "inception_v3"}
+    assert of("components.images.preprocessing") == {"efficientnet_lite0", "inception_v3"}
     assert (
         of("components.encoder.torch_weights") == of("components.encoder.efficientnet_lite") == {"efficientnet_lite0"}
     )

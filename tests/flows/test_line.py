@@ -30,7 +30,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def started(home: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "flows.cli", *arguments]
+    command = [sys.executable, "-m", "flows.commands.cli", *arguments]
     environment = {**os.environ, "CAPTIONING_HOME": str(home), "PREFECT_HOME": str(home / "prefect")}
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=home, env=environment)
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from components.dataset import archive, remote, url_files
+from components.archives import archive, remote, url_files
 from components.errors import TRIED_AGAIN
 from components.profile import Profile
-from flows import tasks
-from flows.embed import unreachable_photographs
 from flows.score import INPUTS_FILE, list_inputs
 from flows.settings import settings
+from flows.tasks import data
+from flows.tasks.embeddings import unreachable_photographs
 from tests.store import Handler, Store
 
 Photograph = Callable[[int], bytes]
@@ -141,9 +141,9 @@ def test_a_training_reads_again_what_failed(
     profile = Profile.model_validate({"name": "x", "dataset": dataset, "encoder": encoder})
 
     def names() -> list[str]:
-        fetched = tasks.fetch_dataset.fn(profile)
-        captions = tasks.build_caption_table.fn(fetched, profile)
-        return [name for name, _ in unreachable_photographs(tasks.list_photographs.fn(fetched, captions, profile))]
+        fetched = data.fetch_dataset.fn(profile)
+        captions = data.build_caption_table.fn(fetched, profile)
+        return [name for name, _ in unreachable_photographs(data.list_photographs.fn(fetched, captions, profile))]
 
     with FAILURES[failure](photos / "2.jpg", photograph(2), monkeypatch):
         assert names() == ["2.jpg"]

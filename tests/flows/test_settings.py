@@ -9,7 +9,7 @@ import pytest
 
 from components.errors import ConfigurationError
 from components.profile import load_profile
-from flows.invocation import PROFILES
+from flows.named_profiles import PROFILES
 from flows.settings import prepare_environment, profile_overrides, settings
 
 KEPT_INSIDE_HOME = {"PREFECT_HOME": "prefect", "KERAS_HOME": "keras", "MPLCONFIGDIR": "matplotlib"}
@@ -69,9 +69,10 @@ def test_values_of_a_profile_come_from_the_environment(environment: dict[str, st
     environment |= {
         "CAPTIONING_HOME": "/data",
         "CAPTIONING_TRACKING_URI": "http://mlflow:5000",
-        "CAPTIONING_DATASET_ROOT": "/Photographs",
-        "CAPTIONING_DECODER_LSTM_UNITS": "512",
-        "CAPTIONING_TRAINING_BATCH_SIZE": "7",
+        "CAPTIONING_IMAGE_ROOT": "/served",
+        "CAPTIONING_DATASET__ROOT": "/Photographs",
+        "CAPTIONING_DECODER__LSTM_UNITS": "512",
+        "CAPTIONING_TRAINING__BATCH_SIZE": "7",
     }
     overrides = {"dataset.root": "/Photographs", "decoder.lstm_units": "512", "training.batch_size": "7"}
     assert profile_overrides() == overrides
@@ -81,11 +82,27 @@ def test_values_of_a_profile_come_from_the_environment(environment: dict[str, st
 
 
 @pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("CAPTIONING_HOEM", "CAPTIONING_HOME"),
+        ("CAPTIONING_DATASET_ROOT", "CAPTIONING_DATASET__ROOT"),
+        ("CAPTIONING_DECODER_LSTM_UNITS", "CAPTIONING_DECODER__LSTM_UNITS"),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_named_with_the_nearest(
+    environment: dict[str, str], name: str, meant: str
+) -> None:
+    environment[name] = "1"
+    with pytest.raises(ConfigurationError, match=rf"{name} is not a setting; did you mean .*{meant}\b"):
+        profile_overrides()
+
+
+@pytest.mark.parametrize(
     ("change", "told"), [([], "greater than 0"), (["--set", "training.epochs=few"], "unable to parse string")]
 )
 def test_the_command_line_comes_before_the_environment(tmp_path: Path, change: list[str], told: str) -> None:
-    command = [sys.executable, "-m", "flows.cli", "train", "--profile", "demo", *change]
-    env = {**os.environ, "CAPTIONING_HOME": str(tmp_path), "CAPTIONING_TRAINING_EPOCHS": "-1"}
+    command = [sys.executable, "-m", "flows.commands.cli", "train", "--profile", "demo", *change]
+    env = {**os.environ, "CAPTIONING_HOME": str(tmp_path), "CAPTIONING_TRAINING__EPOCHS": "-1"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "training.epochs: " in done.stderr

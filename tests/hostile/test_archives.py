@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from components.dataset.archive import open_archive
+from components.archives.archive import open_archive
 from components.errors import BadImageError, CaptioningError, ConfigurationError
-from components.registry.parcel import open_parcel, write_parcel
+from components.model.model_archive import open_parcel, write_parcel
 from components.scoring.inputs import fingerprint, list_images, read_inputs
 from tests.hostile.fuzzer import damaged
 from tests.hostile.watch import try_all

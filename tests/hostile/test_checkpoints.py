@@ -10,17 +10,17 @@ import keras
 import numpy as np
 import pytest
 
-from components.config import DecoderConfig
-from components.decoder.checkpoint import CHECKPOINT_FILE, State
 from components.decoder.model import Decoder, build_decoder
+from components.training.checkpoint import CHECKPOINT_FILE, State
 from tests.hostile.fuzzer import damaged
 from tests.hostile.watch import try_all
+from tests.recipes import notebook_decoder
 
 
 @cache
 def decoder() -> Decoder:
-    sizes = {"image_bottleneck": 3, "word_embedding": 3, "lstm_units": 4, "logit_bottleneck": 3}
-    return build_decoder(DecoderConfig.model_validate(sizes), 8, 5)
+    sizes = {"image_projection": 3, "word_embedding": 3, "lstm_units": 4, "output_projection": 3}
+    return build_decoder(notebook_decoder(**sizes), 8, 5)
 
 
 def sample(folder: Path, known: list[bytes] = []) -> bytes:  # noqa: B006 - is to be changed

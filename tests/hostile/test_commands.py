@@ -93,7 +93,7 @@ def run(name: str, folder: Path) -> tuple[int, str, str]:
     )
     make(folder / made)
     environment = {**os.environ, "CAPTIONING_HOME": str(folder / "home"), "PREFECT_HOME": str(folder / "prefect")}
-    command = [sys.executable, "-m", "flows.cli", *arguments]
+    command = [sys.executable, "-m", "flows.commands.cli", *arguments]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=300, check=False)
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from components.encoder.pixels import PREPROCESSING, read_pixels
 from components.errors import BadImageError
+from components.images.preprocessing import PREPROCESSING, read_pixels
 from tests.hostile.fuzzer import damaged
 from tests.hostile.watch import try_all
 from tests.pictures import HOLDERS, TRAILERS, exif
 from tests.pictures import turned as turned_to
 
 HERE = "tests.hostile.test_images"
-HEIC = Path(__file__).parents[1] / "components" / "encoder" / "files"
+HEIC = Path(__file__).parents[1] / "components" / "images" / "files"
 
 
 def image(mode: str, size: tuple[int, int] = (23, 17)) -> Image.Image:
@@ -69,10 +69,7 @@ def samples() -> tuple[bytes, ...]:
         saved("RGB", "TIFF", big_tiff=True, save_all=True, append_images=more),
         saved("RGB", "MPO", save_all=True, append_images=more),
         saved("RGB", "AVIF", exif=turned(6)),
-        *(
-            path.read_bytes()
-            for path in sorted((Path(__file__).parents[1] / "components/encoder/files").glob("*.heic"))
-        ),
+        *(path.read_bytes() for path in sorted((Path(__file__).parents[1] / "components/images/files").glob("*.heic"))),
     )
 
 

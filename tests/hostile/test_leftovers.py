@@ -11,10 +11,10 @@ import pytest
 from filelock import FileLock
 
 from components.errors import CaptioningError
-from components.registry.models import describe
 from components.registry.relocation import moved_from
 from components.registry.tracking import connect
-from flows.invocation import LOCK, RUNNING, Services, find_services
+from components.registry.versions import describe
+from flows.services.running import LOCK, RUNNING, Services, find_services
 from tests.hostile.fuzzer import damaged
 from tests.hostile.watch import try_all
 

@@ -14,10 +14,10 @@ import pytest
 import yaml
 
 from components.errors import CaptioningError
-from components.registry.models import load_captioner
-from components.registry.register import add_version
-from components.registry.seal import require_model, seal_of
+from components.model.integrity import require_model, seal_of
+from components.registry.registration import add_version
 from components.registry.tracking import connect, tracked_run
+from components.registry.versions import load_captioner
 from tests.hostile.fuzzer import damaged
 from tests.hostile.watch import try_all
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from components.dataset.sources import locate_sources, locate_split_file, obtain_sources
 from components.errors import ConfigurationError
 from components.profile import Profile, load_profile
-from flows.invocation import PROFILES, read_changes
+from flows.named_profiles import PROFILES, read_changes
 from tests.hostile.fuzzer import damaged
 from tests.hostile.watch import forbidding, try_all
 

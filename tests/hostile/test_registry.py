@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from components.errors import CaptioningError
-from components.registry.parcel import write_parcel
+from components.model.model_archive import write_parcel
 from components.registry.tracking import connect
 from components.registry.transfer import import_model, unpack_model
 from tests.hostile import test_models

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.archives.archive import open_archive
 from components.config import DatasetConfig
-from components.dataset.archive import open_archive
 from components.dataset.caption_table import read_caption_table
 from components.dataset.captions import write_caption_table
 from components.dataset.formats import read_source

@@ -13,7 +13,7 @@ from components.dataset.sources import fingerprint, locate_sources, locate_split
 from components.errors import CaptioningError, ConfigurationError
 
 if TYPE_CHECKING:
-    from tests.components.dataset.conftest import Server
+    from tests.components.conftest import Server
 
 
 def zip_at(path: Path, content: bytes = b"1") -> bytes:
@@ -168,7 +168,7 @@ def test_digests_of_the_profile_are_verified_of_local_files(tmp_path: Path) -> N
 
 
 def test_a_missing_local_source_says_what_to_set(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"there is no .*all\.zip.*dataset\.root.*CAPTIONING_DATASET_ROOT"):
+    with pytest.raises(ConfigurationError, match=r"there is no .*all\.zip.*dataset\.root.*CAPTIONING_DATASET__ROOT"):
         obtain_sources(config(tmp_path), tmp_path / "downloads")
 
 

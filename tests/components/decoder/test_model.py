@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from components.config import DecoderConfig
 from components.decoder.lstm import Precision
-from components.decoder.model import FARTHEST, Decoder, Place, Tensor, build_decoder
+from components.decoder.model import CLIP_SIGMA, Decoder, Place, Tensor, build_decoder
 
 Decoders = Callable[..., Decoder]
 Embeddings = Callable[[int, int], np.ndarray]
 
 STEPS = 6
-FLAGS = ("standardise", "separate_states", "image_at_every_step", "tied")
+FLAGS = ("standardize_embeddings", "separate_states", "image_at_every_step", "tie_embeddings")
 EVERY_CONFIGURATION = [dict(zip(FLAGS, flags, strict=True)) for flags in product([False, True], repeat=len(FLAGS))]
 
 every_configuration = pytest.mark.parametrize(
@@ -33,9 +33,9 @@ def reference_logits(decoder: Decoder, embeddings: np.ndarray, words: np.ndarray
     def dense(name: str, values: np.ndarray) -> np.ndarray:
         return np.asarray(values @ weights[f"{name}/kernel"] + weights[f"{name}/bias"])
 
-    if decoder.standardise:
+    if decoder.standardize_embeddings:
         embeddings = np.clip((embeddings - weights["mean"]) / weights["deviation"], -6, 6)
-    image = elu(dense("image_bottleneck", embeddings))
+    image = elu(dense("image_projection", embeddings))
     hidden = elu(dense("to_hidden", image))
     cell = elu(dense("to_cell", image)) if "to_cell/kernel" in weights else hidden
     shown = dense("image_gates", image) if "image_gates/kernel" in weights else 0
@@ -47,7 +47,7 @@ def reference_logits(decoder: Decoder, embeddings: np.ndarray, words: np.ndarray
         enter, forget, leave, candidate = np.split(gates, 4, axis=1)
         cell = sigmoid(forget) * cell + sigmoid(enter) * np.tanh(candidate)
         hidden = sigmoid(leave) * np.tanh(cell)
-        logits.append(elu(dense("logit_bottleneck", hidden)) @ chosen_by + weights["logit_bias"])
+        logits.append(elu(dense("output_projection", hidden)) @ chosen_by + weights["logit_bias"])
     return np.stack(logits, axis=1)
 
 
@@ -102,7 +102,7 @@ def test_word_by_word_equals_the_whole_caption(
 def test_fitted_embeddings_have_mean_0_and_deviation_1(
     random_decoder: Decoders, random_embeddings: Embeddings, seed: int, count: int, offset: float, scale: float
 ) -> None:
-    decoder = random_decoder(0, standardise=True)
+    decoder = random_decoder(0, standardize_embeddings=True)
     embeddings = random_embeddings(seed, count) * np.float32(scale) + np.float32(offset)
     decoder.fit_embeddings(embeddings)
     found = standardised(decoder, embeddings)
@@ -113,7 +113,7 @@ def test_fitted_embeddings_have_mean_0_and_deviation_1(
 def test_a_number_that_never_changed_becomes_0_whatever_it_is_later(
     random_decoder: Decoders, random_embeddings: Embeddings
 ) -> None:
-    decoder, embeddings = random_decoder(0, standardise=True), random_embeddings(1, 50)
+    decoder, embeddings = random_decoder(0, standardize_embeddings=True), random_embeddings(1, 50)
     embeddings[:, 2], embeddings[:, 4] = 0.1, 0
     decoder.fit_embeddings(embeddings)
     found = standardised(decoder, embeddings + 1000)
@@ -126,10 +126,10 @@ def test_a_number_that_never_changed_becomes_0_whatever_it_is_later(
 def test_a_standardised_embedding_is_cut_off_at_six_deviations(
     random_decoder: Decoders, random_embeddings: Embeddings
 ) -> None:
-    decoder = random_decoder(0, standardise=True)
+    decoder = random_decoder(0, standardize_embeddings=True)
     decoder.fit_embeddings(random_embeddings(1, 50))
     far = standardised(decoder, np.array([[1e6] * 5, [-1e6] * 5], np.float32))
-    assert far.tolist() == [[FARTHEST] * 5, [-FARTHEST] * 5] == [[6.0] * 5, [-6.0] * 5]
+    assert far.tolist() == [[CLIP_SIGMA] * 5, [-CLIP_SIGMA] * 5] == [[6.0] * 5, [-6.0] * 5]
     within = np.asarray(decoder.mean) + 5.9 * np.asarray(decoder.deviation)
     np.testing.assert_allclose(standardised(decoder, within[None]), 5.9, rtol=1e-4)
 

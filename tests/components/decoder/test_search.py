@@ -17,7 +17,7 @@ WORDS = 8
 seeds = st.integers(0, 10_000)
 lengths = st.integers(2, 7)
 biases = st.sampled_from([-30.0, -3.0, 0.0, 3.0, 30.0])
-EVERYTHING = dict.fromkeys(("standardise", "separate_states", "image_at_every_step", "tied"), True)
+EVERYTHING = dict.fromkeys(("standardize_embeddings", "separate_states", "image_at_every_step", "tie_embeddings"), True)
 # The same examples each time: two hypotheses that tie within rounding would be ranked by chance.
 few = settings(max_examples=15, derandomize=True)
 

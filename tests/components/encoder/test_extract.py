@@ -22,18 +22,18 @@ from PIL import Image
 from components.artifacts import Incomplete
 from components.config import EncoderConfig
 from components.encoder import extract
+from components.encoder.encoders import describe_encoder, load_network
 from components.encoder.extract import Engine, Photograph, Shard, embed_shards, load_engine, plan_shards
-from components.encoder.photographs import read_photographs
-from components.encoder.pixels import read_pixels
-from components.encoder.pool import EmbeddingPool, EncoderCard, Found, Place
-from components.encoder.registry import describe_encoder, load_network
+from components.encoder.pool import EmbeddingPool, EncoderCard, PoolLookup, ShardRow
 from components.encoder.store import CHANGED, RUN_AGAIN, EmbeddingStore, write_store
 from components.errors import TRIED_AGAIN, BadImageError, TransientImageError
+from components.images.photographs import read_photographs
+from components.images.preprocessing import read_pixels
 from data_contracts.schema import PHOTOGRAPHS
 
 LITE = EncoderConfig(name="efficientnet_lite0", weights="package", batch_size=4, shard_size=3)
 TOY = EncoderCard("toy", "0123456789abcdef", 3, 8, "notebook", "float32")
-NOTHING = Found({}, {})
+NOTHING = PoolLookup({}, {})
 GOOD = (40, 7, 13, 2, 99, 51, 8)
 BROKEN = {20: "truncated", 30: "empty", 60: "not an image"}
 SECONDS = 5
@@ -183,8 +183,8 @@ def planned(shards: Iterable[Shard]) -> list[Photograph]:
     return [photograph for shard in shards for photograph in shard.photographs]
 
 
-def found_of(digests: Iterable[str], bad: Iterable[str] = ()) -> Found:
-    return Found({digest: Place("some", 0) for digest in digests}, dict.fromkeys(bad, "broken"))
+def found_of(digests: Iterable[str], bad: Iterable[str] = ()) -> PoolLookup:
+    return PoolLookup({digest: ShardRow("some", 0) for digest in digests}, dict.fromkeys(bad, "broken"))
 
 
 contents = st.lists(st.none() | st.integers(0, 20), min_size=1, max_size=40)
@@ -348,7 +348,7 @@ def test_shards_have_the_photographs_they_were_planned_with(many: dict[str, Path
     for shard in plan_shards(table, NOTHING, 3):
         assert expected.has(shard.name)
         good = [photograph.digest for photograph in shard.photographs if photograph.digest not in found.bad]
-        assert [found.places[digest] for digest in good] == [Place(shard.name, row) for row in range(len(good))]
+        assert [found.places[digest] for digest in good] == [ShardRow(shard.name, row) for row in range(len(good))]
 
 
 def test_a_finished_shard_is_left_alone(many: dict[str, Path], pool: EmbeddingPool) -> None:

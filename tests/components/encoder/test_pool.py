@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from components.encoder.pool import EmbeddingPool, EncoderCard, Found, Place, Storage, shard_name
+from components.encoder.pool import EmbeddingPool, EncoderCard, PoolLookup, ShardRow, Storage, shard_name
 
 CARD = EncoderCard("toy", "0123456789abcdef", 3, 8, "notebook", "float32")
 MakePool = Callable[..., EmbeddingPool]
@@ -86,7 +86,7 @@ def test_vectors_are_indexed_like_an_array(
     pool = make_pool()
     for name, length in enumerate(lengths):
         write(pool, str(name), range(name * 10, name * 10 + length))
-    there = [Place(str(name), row) for name, length in enumerate(lengths) for row in range(length)]
+    there = [ShardRow(str(name), row) for name, length in enumerate(lengths) for row in range(length)]
     places = data.draw(st.lists(st.sampled_from(there), min_size=12, max_size=12))
     array = vectors_of([digest_of(int(place.shard) * 10 + place.row) for place in places])
     if isinstance(which, list):
@@ -112,7 +112,7 @@ def test_float16_takes_half_the_space_and_comes_back_as_float32(tmp_path: Path) 
         card = replace(CARD, dimension=300, storage=storage, fingerprint=storage)
         pool = EmbeddingPool.of(tmp_path, card)
         pool.write("one", [digest_of(number) for number in range(5)], vectors, {})
-        found = pool.vectors([Place("one", row) for row in range(5)])[:]
+        found = pool.vectors([ShardRow("one", row) for row in range(5)])[:]
         assert found.dtype == np.float32
         assert np.array_equal(found, vectors.astype(storage).astype(np.float32))
         sizes.append(pool.path("one").stat().st_size - 128)
@@ -120,7 +120,7 @@ def test_float16_takes_half_the_space_and_comes_back_as_float32(tmp_path: Path) 
 
 
 def test_a_new_pool_knows_nothing(pool: EmbeddingPool) -> None:
-    assert pool.find([digest_of(1)]) == Found({}, {})
+    assert pool.find([digest_of(1)]) == PoolLookup({}, {})
     assert not pool.has("one")
 
 
@@ -150,7 +150,7 @@ def test_pools_of_other_encoders_are_apart(tmp_path: Path) -> None:
 
 def test_a_shard_written_again_replaces_the_first(pool: EmbeddingPool) -> None:
     write(pool, "one", [1, 2])
-    kept = pool.vectors([Place("one", 0)])
+    kept = pool.vectors([ShardRow("one", 0)])
     write(pool, "one", [3])
     assert known(pool, [1, 2, 3]) == [3]
     assert np.array_equal(kept[:], vectors_of([digest_of(1)]))  # who has it mapped keeps what it mapped

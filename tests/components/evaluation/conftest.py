@@ -10,7 +10,7 @@ import pytest
 
 from components.decoder.caption import Caption, Search
 from components.encoder.store import EmbeddingStore
-from components.evaluation.showcase import Embeddings, Material
+from components.evaluation.gallery_selection import Embeddings, EvaluationInputs
 from components.vocabulary.tokenizer import tokenize
 from components.vocabulary.vocabulary import Vocabulary
 
@@ -73,7 +73,7 @@ def make_captioner() -> Callable[..., FakeCaptioner]:
 @pytest.fixture
 def material(
     tmp_path: Path, make_store: Callable[[Sequence[int]], EmbeddingStore], photograph: Callable[[int], bytes]
-) -> Material:
+) -> EvaluationInputs:
     """Twelve images of the split val, eleven with an embedding, and two of train; ids and rows in different orders."""
     ids = [*VAL, *TRAIN]
     store = make_store(np.random.default_rng(0).permutation([i for i in ids if i != VAL[-1]]).tolist())
@@ -86,4 +86,4 @@ def material(
     pairs = [(i, "val" if i in VAL else "train", text) for i in ids[::2] + ids[1::2] for text in truth(i)]
     captions = pd.DataFrame(pairs, columns=["image_id", "split", "caption"])
     captions["tokens"] = [" ".join(tokenize(text)) for text in captions["caption"]]
-    return Material(images, captions, store, {"photos": tmp_path / "photos.zip"}, "train")
+    return EvaluationInputs(images, captions, store, {"photos": tmp_path / "photos.zip"}, "train")

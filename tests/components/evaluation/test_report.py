@@ -13,9 +13,9 @@ from components.config import EvaluationConfig
 from components.decoder.caption import Caption, Search
 from components.errors import CaptioningError
 from components.evaluation.comparison import compare
+from components.evaluation.gallery_selection import EvaluationInputs, OwnPictures
 from components.evaluation.plots import TEMPERATURES, plot_temperature
 from components.evaluation.report import evaluate
-from components.evaluation.showcase import Material, OwnPictures
 from components.evaluation.summary import Summary, read_predictions
 from components.evaluation.tokenize import find_java
 
@@ -34,7 +34,7 @@ def blind(image: int) -> str:
 
 
 @pytest.fixture
-def run(tmp_path: Path, material: Material, make_captioner: Make, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(tmp_path: Path, material: EvaluationInputs, make_captioner: Make, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Evaluates a captioner, by default one that says the first reference."""
     monkeypatch.setattr("components.evaluation.metrics.find_java", lambda: None)
 
@@ -42,7 +42,7 @@ def run(tmp_path: Path, material: Material, make_captioner: Make, monkeypatch: p
         captioner: Any = None,
         split: str = "val",
         history: Sequence[Mapping[str, float]] = HISTORY,
-        on: Material = material,
+        on: EvaluationInputs = material,
         **config: Any,
     ) -> Path:
         out = tmp_path / f"{len(list(tmp_path.iterdir()))}"
@@ -88,7 +88,7 @@ def test_a_captioner_that_looks_at_no_image_scores_low_shuffled_or_not(run: Run,
     assert metrics["distinct"] == pytest.approx(1 / len(SEEN))
 
 
-def test_every_image_with_an_embedding_has_its_own_caption_and_scores(run: Run, material: Material) -> None:
+def test_every_image_with_an_embedding_has_its_own_caption_and_scores(run: Run, material: EvaluationInputs) -> None:
     predictions = read_predictions(run())
     first = material.captions.drop_duplicates("image_id").set_index("image_id")["tokens"]
     assert predictions["image_id"].tolist() == list(SEEN)
@@ -98,7 +98,7 @@ def test_every_image_with_an_embedding_has_its_own_caption_and_scores(run: Run, 
     assert {"bleu4", "rouge_l", "length", "reference_length", "guess1", "correct4"} <= set(predictions.columns)
 
 
-def test_the_summary_is_what_was_written(run: Run, material: Material) -> None:
+def test_the_summary_is_what_was_written(run: Run, material: EvaluationInputs) -> None:
     folder = run()
     summary = Summary.load(folder)
     content = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
@@ -119,7 +119,7 @@ def test_every_score_has_an_interval_that_holds_it(run: Run, make_captioner: Mak
 
 
 def test_novel_is_the_share_of_captions_that_no_one_wrote_in_training(
-    run: Run, make_captioner: Make, material: Material
+    run: Run, make_captioner: Make, material: EvaluationInputs
 ) -> None:
     learnt = material.captions.loc[material.captions["split"] == "train", "tokens"].tolist()
     parrot = make_captioner(lambda image: learnt[0] if image in (100, 105) else f"a thing {image}")
@@ -144,7 +144,7 @@ def test_the_lengths_are_those_of_the_captions(run: Run, make_captioner: Make) -
     assert metrics["dangling"] == pytest.approx(1 / 11)
 
 
-def test_the_digest_of_the_data_is_that_of_images_and_references(run: Run, material: Material) -> None:
+def test_the_digest_of_the_data_is_that_of_images_and_references(run: Run, material: EvaluationInputs) -> None:
     def digest(captions: pd.DataFrame) -> str:
         return Summary.load(run(on=dataclasses.replace(material, captions=captions))).data
 
@@ -160,7 +160,7 @@ def test_the_digest_of_the_data_is_that_of_images_and_references(run: Run, mater
 
 
 def test_the_gallery_shows_the_best_the_worst_and_a_random_sample_with_their_facts(
-    run: Run, make_captioner: Make, material: Material
+    run: Run, make_captioner: Make, material: EvaluationInputs
 ) -> None:
     perfect = make_captioner()
     parts = sections(run(make_captioner(lambda image: perfect.say(image) if image >= 106 else "a <b>lamp</b>")))
@@ -174,7 +174,7 @@ def test_the_gallery_shows_the_best_the_worst_and_a_random_sample_with_their_fac
 
 
 def test_ones_own_pictures_are_captioned_and_shown(
-    run: Run, material: Material, photograph: Callable[[int], bytes]
+    run: Run, material: EvaluationInputs, photograph: Callable[[int], bytes]
 ) -> None:
     own = OwnPictures({"mine.jpg": photograph(1), "<b>.jpg": photograph(2)}, np.array([[203.0] * 5, [204.0] * 5]))
     parts = sections(run(on=dataclasses.replace(material, own=own)))
@@ -251,7 +251,7 @@ def test_a_split_that_is_not_there_names_those_that_are(run: Run, split: str) ->
 
 
 def test_two_evaluations_are_compared_and_those_of_other_references_are_not(
-    run: Run, make_captioner: Make, material: Material
+    run: Run, make_captioner: Make, material: EvaluationInputs
 ) -> None:
     found = {one.metric: one.verdict for one in compare(run(), run(make_captioner(blind)))}
     assert found["cider"] == found["rouge_l"] == found["bleu4"] == "better"

@@ -10,10 +10,10 @@ from mlflow import MlflowClient
 from components.errors import CaptioningError
 from components.registry import promotion
 from components.registry.decision import PromotionPolicy, decide
-from components.registry.models import RegisteredModel, describe
 from components.registry.promotion import find_champion, gather, promote, record_decision, record_evaluation, roll_back
-from components.registry.register import register
+from components.registry.registration import register
 from components.registry.tracking import log_dict, log_file, tracked_run
+from components.registry.versions import RegisteredModel, describe
 
 pytestmark = [
     pytest.mark.usefixtures("registry"),

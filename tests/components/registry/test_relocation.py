@@ -15,11 +15,11 @@ from mlflow import MlflowClient
 
 from components.decoder.caption import Search
 from components.errors import CaptioningError, ConfigurationError
-from components.registry.models import RegisteredModel, describe, load_captioner
-from components.registry.register import register
+from components.registry.cleanup import clean, plan_cleaning
+from components.registry.registration import register
 from components.registry.relocation import moved_from, relocate
-from components.registry.retention import clean, plan_cleaning
 from components.registry.tracking import connect, log_dict, tracked_run
+from components.registry.versions import RegisteredModel, describe, load_captioner
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")  # its own imports warn
 

@@ -10,15 +10,16 @@ import pytest
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from components.config import SelfCriticalConfig, TrainingConfig
+from components.config import SelfCriticalConfig
 from components.decoder.backend import resident
-from components.decoder.batches import TrainingSet
 from components.decoder.model import Decoder
-from components.decoder.phases import cross_entropy_phase, self_critical_phase
 from components.encoder.store import EmbeddingStore
 from components.registry.tracking import EXPERIMENT, tracked_run
 from components.registry.training_log import PHASES, TrainingLog, log_inputs
+from components.training.batches import TrainingSet
+from components.training.phases import cross_entropy_phase, self_critical_phase
 from components.vocabulary.vocabulary import Vocabulary
+from tests.recipes import notebook_training
 
 pytestmark = [
     pytest.mark.usefixtures("registry"),
@@ -186,7 +187,7 @@ def test_the_phases_are_named_as_training_names_them(
     captions = pd.DataFrame({"image_id": [1, 2], "tokens": ["a red kite", "a dog"]})
     words = Vocabulary.build([["a", "red", "kite", "dog"]], min_count=1)
     training = TrainingSet.build(captions, words, make_store([1, 2]), max_length=7)
-    general, critical = TrainingConfig(), SelfCriticalConfig(epochs=1)
+    general, critical = notebook_training(), SelfCriticalConfig(epochs=1)
     first = cross_entropy_phase(general, training)
     second = self_critical_phase(critical, general, training, toy_decoder, resident(training.embeddings))
     assert (first.name, second.name) == PHASES

@@ -17,12 +17,12 @@ from mlflow import MlflowClient
 
 from components.decoder.caption import Search
 from components.errors import CaptioningError, ConfigurationError
-from components.registry import parcel
-from components.registry.models import RegisteredModel, describe, load_captioner
+from components.model import model_archive
 from components.registry.promotion import find_champion, gather, promote, record_evaluation
-from components.registry.register import register
+from components.registry.registration import register
 from components.registry.tracking import connect, log_dict, log_file, tracked_run
 from components.registry.transfer import export_model, import_model
+from components.registry.versions import RegisteredModel, describe, load_captioner
 
 pytestmark = [
     pytest.mark.usefixtures("registry"),
@@ -232,7 +232,7 @@ def test_a_killed_export_leaves_the_file_that_was_there(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(parcel.shutil, "copyfileobj", full)
+    monkeypatch.setattr(model_archive.shutil, "copyfileobj", full)
     with pytest.raises(CaptioningError, match="No space left"):
         export_model("models:/captioner/1", target)
     assert target.read_bytes() == before

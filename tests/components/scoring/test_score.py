@@ -13,8 +13,8 @@ from components.artifacts import Incomplete
 from components.decoder.caption import Caption, Search
 from components.encoder.pool import EncoderCard
 from components.errors import TransientImageError
-from components.registry.captioner import Captioner, Embeddings, PackagedEncoder
-from components.registry.reference import Reference
+from components.model.captioner import Captioner, Embeddings, PackagedEncoder
+from components.model.reference import Reference
 from components.scoring import embed, score
 from components.scoring.dataset import Scorer, read_dataset
 from components.scoring.inputs import archives_of, list_images, read_inputs

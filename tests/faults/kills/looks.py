@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from components.artifacts import file_digest
-from components.registry.seal import SEAL_TAG, seal_of
+from components.model.integrity import SEAL_TAG, seal_of
 
 VERSIONS = "SELECT name, version, description IS NOT NULL, status, storage_location FROM model_versions"
 TAGS = "SELECT name, version, key, value FROM model_version_tags"

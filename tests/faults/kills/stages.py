@@ -6,19 +6,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from components.archives.download import download as fetch
 from components.artifacts import Stage, run_stage
-from components.config import DecoderConfig, EncoderConfig, SelfCriticalConfig, TrainingConfig
-from components.dataset.download import download as fetch
+from components.config import EncoderConfig, SelfCriticalConfig
+from components.encoder.encoders import describe_encoder
 from components.encoder.extract import embed_shards, load_engine, plan_shards
-from components.encoder.photographs import read_photographs
 from components.encoder.pool import EmbeddingPool, EncoderCard
-from components.encoder.registry import describe_encoder
 from components.encoder.store import EmbeddingStore, write_store
+from components.images.photographs import read_photographs
 from components.vocabulary.vocabulary import Vocabulary
 from data_contracts.schema import PHOTOGRAPHS
+from tests.recipes import notebook_decoder, notebook_training
 
 CARD = EncoderCard("toy", "0123456789abcdef", 5, 8, "notebook", "float32")
-TOY = DecoderConfig(image_bottleneck=3, word_embedding=3, lstm_units=4, logit_bottleneck=3, max_length=7)
+TOY = notebook_decoder(image_projection=3, word_embedding=3, lstm_units=4, output_projection=3, max_length=7)
 WORDS = ["a", "red", "kite", "dog"]
 NAME = "captioner"
 
@@ -46,10 +47,10 @@ def extract(home: Path, archive: Path) -> None:
 
 def train(home: Path) -> None:
     """Three epochs, then two of the second phase."""
-    from components.decoder.batches import TrainingSet
-    from components.decoder.training import train
+    from components.training.batches import TrainingSet
+    from components.training.train import train
 
-    config = TrainingConfig(
+    config = notebook_training(
         batch_size=8,
         epochs=3,
         steps_per_epoch=30,
@@ -82,8 +83,8 @@ def package(home: Path, seed: int = 1) -> None:
     import keras
 
     from components.decoder.model import build_decoder
-    from components.registry.package import write_package
-    from components.registry.reference import Reference
+    from components.model.package import write_package
+    from components.model.reference import Reference
 
     def work(folder: Path) -> int:
         decoder, random = build_decoder(TOY, 4 + len(WORDS), CARD.dimension), np.random.default_rng(seed)
@@ -112,7 +113,7 @@ def open_database(home: Path) -> None:
 def register(home: Path, package: Path, digest: str) -> None:
     from components.registry import tracking
     from components.registry.promotion import record_evaluation
-    from components.registry.register import register
+    from components.registry.registration import register
 
     open_database(home)
     with tracking.tracked_run(f"train {digest}", {"digest": digest}) as run:
@@ -122,7 +123,7 @@ def register(home: Path, package: Path, digest: str) -> None:
 
 def promote(home: Path, version: str) -> None:
     from components.registry import promotion
-    from components.registry.models import describe
+    from components.registry.versions import describe
 
     open_database(home)
     champion = promotion.find_champion(NAME)

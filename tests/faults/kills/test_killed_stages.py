@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from components.registry.relocation import relocate
-from tests.components.dataset.conftest import Server, server  # noqa: F401
+from tests.components.conftest import Server, server  # noqa: F401
 from tests.faults.kills import looks, stages
 from tests.faults.kills.processes import Job
 from tests.faults.kills.storm import storm

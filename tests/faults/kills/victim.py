@@ -116,7 +116,7 @@ if __name__ == "__main__":
     told, *sys.argv[1:] = sys.argv[1:]
     with watched(fate_of(told)):
         try:
-            runpy.run_module("flows.cli", run_name="__main__", alter_sys=True)
+            runpy.run_module("flows.commands.cli", run_name="__main__", alter_sys=True)
         except SystemExit as end:
             code = end.code
     sys.exit(code)

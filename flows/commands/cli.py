@@ -1,0 +1,284 @@
+"""The `captioning` command. Results on standard output, logs and progress on standard error."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from components.errors import CaptioningError, ConfigurationError
+from components.redaction import redacted
+from flows.commands import operations, output
+from flows.commands.operations import CHAMPION, JsonOption, ModelOption
+from flows.commands.run_context import CHEAP, prefect, read_tables
+from flows.errors import RunInterruptedError, end_at_sigterm
+from flows.named_profiles import load_profile, read_changes
+
+if TYPE_CHECKING:
+    from components.profile import Profile
+
+BROKEN = 3
+"""Exit code of a command that found a contract broken."""
+QUARANTINED = 4
+"""Exit code of a command that did its work but could not read some of its inputs."""
+BEGIN_A_HOME = ("train", "check", "import-model", "up", "worker")
+"""Commands that make the home when it is not there; the others need what these leave."""
+
+
+app = typer.Typer(
+    help="A production line for image captions: train, judge, register and run a captioner.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+ProfileOption = Annotated[
+    str, typer.Option("--profile", help="A profile's name (demo, flickr8k, coco2014) or a TOML file.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace a value, such as decoder.lstm_units=512. Repeatable."),
+]
+BeamOption = Annotated[int, typer.Option("--beam", min=1, help="Hypotheses kept by the search; 1 is greedy.")]
+NameOption = Annotated[str, typer.Option("--name", help="The registered model.")]
+PolicyOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Replace a value of the rule: minimum=better, max_slower=2, max_larger=5, allow_warnings=false.",
+    ),
+]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks and the libraries' own logs.")]
+
+
+@app.callback()
+def prepare(context: typer.Context, debug: DebugOption = False) -> None:
+    """Options before a command are for every command."""
+    from flows.commands.console import configure_logging
+    from flows.settings import prepare_environment, settings
+
+    home, logs = settings().home, settings().logs
+    try:
+        if home.exists():
+            os.scandir(home).close()
+        if context.invoked_subcommand in BEGIN_A_HOME and "--help" not in sys.argv:
+            logs.mkdir(parents=True, exist_ok=True)
+        prepare_environment(debug)
+        configure_logging(debug, logs / "libraries.log" if logs.is_dir() else Path(os.devnull))
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot write to {home}: {error.strerror}. Set CAPTIONING_HOME to a folder of yours"
+        ) from error
+
+
+@app.command()
+def train(profile: ProfileOption, changes: SetOption = None, as_json: JsonOption = False) -> None:
+    """Run the training flow, from photographs to a registered model. Exit code 4: photographs could not be read."""
+    chosen = _read_profile(profile, changes)
+    with prefect(new_home=True):
+        from flows.commands.console import log_profile
+        from flows.train import train_captioner
+
+        log_profile(chosen)
+        result = train_captioner(chosen)
+    if output.training(result, as_json):
+        raise typer.Exit(QUARANTINED)
+
+
+@app.command()
+def check(
+    profile: ProfileOption,
+    only: Annotated[
+        str,
+        typer.Option("--only", help="Tables, by commas: captions, vocabulary, images, embeddings, training_set."),
+    ] = ",".join(CHEAP),
+    changes: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge a data set by its contracts; train nothing. Exit code 3: one is broken, 4: some files were not read."""
+    chosen, tables = _read_profile(profile, changes), read_tables(only)
+    with prefect(new_home=True):
+        from flows.check import check_data
+
+        result = check_data(chosen, tables)
+    if not output.check(result, as_json):
+        raise typer.Exit(BROKEN)
+    if result.unreachable:
+        raise typer.Exit(QUARANTINED)
+
+
+@app.command()
+def evaluate(
+    profile: ProfileOption,
+    split: Annotated[str, typer.Option("--split", help="A split of the profile's data set.")],
+    model: ModelOption = CHAMPION,
+    against: Annotated[
+        str | None, typer.Option("--against", help="Another model, for a paired bootstrap test on the same images.")
+    ] = None,
+    changes: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge a registered model on a split: scores and a gallery."""
+    chosen = _read_profile(profile, changes)
+    with prefect():
+        from flows.commands.console import log_profile
+        from flows.evaluate import evaluate_captioner
+
+        log_profile(chosen)
+        result = evaluate_captioner(model, chosen, split, against)
+    if output.evaluation(result, as_json):
+        raise typer.Exit(QUARANTINED)
+
+
+@app.command()
+def score(
+    images: Annotated[
+        str,
+        typer.Option(
+            "--images", help="A folder, a zip, a Parquet table with a column `path`, or a text file of paths."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder of Parquet files; it grows by what is new.")],
+    model: ModelOption = CHAMPION,
+    beam: BeamOption = 1,
+    engine: Annotated[
+        Literal["local", "spark"],
+        typer.Option("--engine", help="local, or spark: on the session of CAPTIONING_SPARK_MASTER."),
+    ] = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Run the batch scoring flow. Exit code 4: done, but some images could not be read."""
+    from components.archives.archive import is_url
+    from components.scoring.dataset import prepare_folder
+    from components.scoring.inputs import list_images
+
+    prepare_folder(out.absolute())  # a wrong path is told before anything is started
+    if not (listing := list_images(images, marked=False)).inputs:
+        found = listing.summary() or "it is empty"
+        raise ConfigurationError(f"{images} holds no image that can be captioned; {found}")
+    given = Path(images)  # spelt in one way: another would be other rows
+    place = images if is_url(images) else str(given.resolve() if ".." in given.parts else given.absolute())
+    with prefect():
+        from flows.score import ScoringRequest, score_images
+
+        request = ScoringRequest(images=place, out=out.absolute(), model=model, beam=beam, engine=engine)
+        result = score_images(request)
+    if output.scoring(result, as_json):
+        raise typer.Exit(QUARANTINED)
+
+
+@app.command()
+def caption(
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO…", help="Image files.", show_default=False)],
+    model: ModelOption = CHAMPION,
+    beam: BeamOption = 1,
+    temperature: Annotated[
+        float | None,
+        typer.Option("--temperature", help="Draw words at random, the bolder the higher (1 is neutral)."),
+    ] = None,
+    top_k: Annotated[int, typer.Option("--top-k", help="Draw from so many of the most probable words; 0: all.")] = 0,
+    top_p: Annotated[
+        float, typer.Option("--top-p", help="Draw from the fewest words that together are so probable.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option("--seed", help="Of the drawing.")] = 0,
+    top: Annotated[
+        int,
+        typer.Option(
+            "--top",
+            min=1,
+            help="Captions a photograph: so many draws, or the best of a beam at least so wide, by a word's mean.",
+        ),
+    ] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Caption photographs now, without Prefect. Exit code 4: some could not be read."""
+    from components.registry import versions
+    from flows.commands.photos import caption_photos, choose_search, require_some
+    from flows.settings import use_mlflow
+
+    search = choose_search(beam, temperature, top_k, top_p, seed)
+    require_some(photos)
+    use_mlflow(create=False)
+    found = caption_photos(photos, versions.load_captioner(model), search, top)
+    if output.captions(found, as_json):
+        raise typer.Exit(QUARANTINED)
+
+
+@app.command()
+def promote(
+    name: NameOption = "captioner",
+    version: Annotated[str | None, typer.Option("--version", help="Of the model; by default its challenger.")] = None,
+    changes: PolicyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a version the champion, if it is to be by the rule. Exit code 1: it is not."""
+    from components.profile import read_section
+    from components.registry.decision import PromotionPolicy
+
+    policy = read_section(PromotionPolicy, read_changes(changes))
+    with prefect():
+        from flows.promote import promote_model
+
+        result = promote_model(name, version, policy)
+    if not output.promotion(result, as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
+def rollback(name: NameOption = "captioner", as_json: JsonOption = False) -> None:
+    """Make the champion before this one champion again, without asking the rule."""
+    from flows.settings import require_home
+
+    require_home()  # before Prefect is imported, which makes its folder
+    from flows.promote import roll_back
+
+    output.rollback(*roll_back(name), as_json)
+
+
+app.add_typer(operations.app)
+
+
+def _read_profile(name: str, changes: list[str] | None) -> "Profile":
+    """What it names must be there: that is told before anything is started."""
+    from components.dataset.sources import require_local
+    from components.encoder.encoders import find_encoders
+
+    profile = load_profile(name, changes)
+    find_encoders(profile.encoders)
+    require_local(profile.dataset)
+    return profile
+
+
+def main() -> None:
+    """Runs the command. Errors that we raise on purpose are shown without a traceback, unless `--debug`."""
+    debug = "--debug" in sys.argv[1:]
+    end_at_sigterm()
+    try:
+        app()
+    except SystemExit as ended:
+        if ended.code != 130:
+            raise
+        interrupted = RunInterruptedError(ended)  # Typer's answer to Ctrl-C is silence
+        _fail(interrupted, str(interrupted), interrupted.exit_code, debug)
+    except CaptioningError as error:
+        _fail(error, str(error), error.exit_code, debug)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: a message instead of a traceback
+        from flows.errors import suggest_remedy
+
+        code = getattr(error, "exit_code", None)  # a contract's violation, whose module is not imported yet
+        advice = suggest_remedy(error) or "(--debug shows where)"
+        message = str(error) if code else f"{type(error).__name__}: {error}\n{advice}"
+        _fail(error, message, code or 1, debug)
+
+
+def _fail(error: BaseException, message: str, code: int, debug: bool) -> None:
+    if debug:
+        raise error
+    print(f"error: {redacted(message)}", file=sys.stderr)  # noqa: T201
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
