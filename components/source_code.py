@@ -17,6 +17,7 @@ NEUTRAL: Mapping[str, str] = {
     "components.artifacts": "keeps what a stage wrote; its SCHEMA_VERSION says when the files change",
     "components.config": "declares values; the values themselves are part of the key",
     "components.archives.download": "brings files, whose content is part of the key",
+    "components.encoder.earlier_code": "says which code gives the same embeddings",
     "components.errors": "says what went wrong",
     "components.profile": "reads values; the values themselves are part of the key",
     "components.progress": "shows how far the work is",

@@ -12,6 +12,7 @@ from typing import Any
 from components.artifacts import file_digest
 from components.config import EncoderConfig
 from components.encoder import applications, efficientnet_lite
+from components.encoder.earlier_code import earliest
 from components.encoder.pool import EncoderCard
 from components.errors import ConfigurationError
 from components.hardware import require_bfloat16
@@ -24,11 +25,6 @@ Network = Any
 """A `keras.Model`: pixels 0–255 (batch, size, size, 3), RGB → float32 embeddings (batch, dimension)."""
 
 LITE = "efficientnet_lite0"
-
-EARLIER_CODE = Path(__file__).with_name("earlier_code.json")
-"""Digest of the code as it is → the digests of code that gave the same numbers. A change of names or comments alone is
-noted here, once a test has shown that embeddings are the same; else every photograph would be embedded again.
-"""
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,7 @@ def find_encoder(config: EncoderConfig) -> Encoder:
 def describe_encoder(config: EncoderConfig) -> EncoderCard:
     """The card of the embeddings this encoder makes; its fingerprint is over all that decides their values."""
     encoder = find_encoder(config)
-    code = _earlier(sources_of(_build.__wrapped__) | digests(closure([encoder.module, preprocessing.__name__])))
+    code = earliest(sources_of(_build.__wrapped__) | digests(closure([encoder.module, preprocessing.__name__])))
     parts = [encoder.name, encoder.weights, PREPROCESSING[config.preprocessing], config.precision, config.storage, code]
     return EncoderCard(
         name=encoder.name,
@@ -97,12 +93,6 @@ def describe_encoder(config: EncoderConfig) -> EncoderCard:
         preprocessing=config.preprocessing,
         storage=config.storage,
     )
-
-
-def _earlier(code: dict[str, str]) -> dict[str, str]:
-    """The earliest code that is known to give the same numbers as this one, so that its embeddings are found."""
-    known: dict[str, dict[str, str]] = json.loads(EARLIER_CODE.read_text(encoding="utf-8"))
-    return known.get(hashlib.sha256(json.dumps(code, sort_keys=True).encode()).hexdigest(), code)
 
 
 def load_network(config: EncoderConfig) -> Network:
