@@ -1,6 +1,7 @@
 """The decoder network: an LSTM that starts from the image and predicts the caption word by word."""
 
 from collections.abc import Callable
+from random import Random
 from typing import Any, Literal
 
 import keras
@@ -38,26 +39,34 @@ class Decoder(keras.Model):  # type: ignore[misc]
 
     def __init__(self, config: DecoderConfig, vocabulary_size: int, dimension: int) -> None:
         super().__init__(name="decoder")
+        # Keras draws initializers' seeds from the `random` that other threads of the process draw from, too.
+        seeds = Random(config.seed)
         image, units, words = config.image_projection, config.lstm_units, config.word_embedding
         self.vocabulary_size, self.standardize_embeddings = vocabulary_size, config.standardize_embeddings
         self.mean = self.add_weight((dimension,), "zeros", trainable=False, name="mean")
         self.deviation = self.add_weight((dimension,), "ones", trainable=False, name="deviation")
-        self.image_projection = _dense(dimension, image, "image_projection")
-        self.to_hidden = _dense(image, units, "to_hidden")
-        self.to_cell = _dense(image, units, "to_cell") if config.separate_states else None
-        self.image_gates = _dense(image, 4 * units, "image_gates", None) if config.image_at_every_step else None
-        self.word_embedding = keras.layers.Embedding(vocabulary_size, words, name="word_embedding")
+        self.image_projection = _dense(seeds, dimension, image, "image_projection")
+        self.to_hidden = _dense(seeds, image, units, "to_hidden")
+        self.to_cell = _dense(seeds, image, units, "to_cell") if config.separate_states else None
+        self.image_gates = _dense(seeds, image, 4 * units, "image_gates", None) if config.image_at_every_step else None
+        self.word_embedding = keras.layers.Embedding(
+            vocabulary_size, words, keras.initializers.RandomUniform(seed=_seed(seeds)), name="word_embedding"
+        )
         self.word_embedding.build()
-        self.word_gates = _dense(words, 4 * units, "word_gates", None)
+        self.word_gates = _dense(seeds, words, 4 * units, "word_gates", None)
         # The forget gate starts open (Jozefowicz et al. 2015).
         self.word_gates.bias.assign(np.repeat(np.array([0, 1, 0, 0], np.float32), units))
-        self.recurrent = self.add_weight((units, 4 * units), "orthogonal", name="recurrent")
-        self.output_projection = _dense(units, config.output_projection, "output_projection")
+        self.recurrent = self.add_weight(
+            (units, 4 * units), keras.initializers.Orthogonal(seed=_seed(seeds)), name="recurrent"
+        )
+        self.output_projection = _dense(seeds, units, config.output_projection, "output_projection")
         self.logit_bias = self.add_weight((vocabulary_size,), "zeros", name="logit_bias")
         # Tied to the word embedding: the same vectors read words and choose them (Press and Wolf 2017).
         shape = (config.output_projection, vocabulary_size)
         self.logit_kernel = (
-            None if config.tie_embeddings else self.add_weight(shape, "glorot_uniform", name="logit_kernel")
+            None
+            if config.tie_embeddings
+            else self.add_weight(shape, keras.initializers.GlorotUniform(_seed(seeds)), name="logit_kernel")
         )
         self.built = True
 
@@ -116,11 +125,15 @@ class Decoder(keras.Model):  # type: ignore[misc]
 
 def build_decoder(config: DecoderConfig, vocabulary_size: int, dimension: int) -> Decoder:
     """A decoder with freshly initialised weights, the same ones for `config.seed`."""
-    keras.utils.set_random_seed(config.seed)
     return Decoder(config, vocabulary_size, dimension)
 
 
-def _dense(inputs: int, units: int, name: str, activation: str | None = "elu") -> keras.layers.Dense:
-    layer = keras.layers.Dense(units, activation=activation, name=name)
+def _dense(seeds: Random, inputs: int, units: int, name: str, activation: str | None = "elu") -> keras.layers.Dense:
+    kernel = keras.initializers.GlorotUniform(_seed(seeds))
+    layer = keras.layers.Dense(units, activation=activation, kernel_initializer=kernel, name=name)
     layer.build((None, inputs))
     return layer
+
+
+def _seed(seeds: Random) -> int:
+    return seeds.randint(1, 10**9)

@@ -289,7 +289,7 @@ def test_lines_of_any_kind_are_read_or_refused(
 ) -> None:
     text = end.join(comma.join(fields) for fields in lines)
     for read in (
-        read_flickr,
+        lambda text: read_flickr(text, "a.token"),
         lambda text: read_csv(f"image,caption{end}{text}", "captions.csv", "image", "caption"),
         lambda text: read_csv(text, "captions.csv", "image", "caption"),
         lambda text: read_jsonl(text, "captions.jsonl", "image", "caption"),

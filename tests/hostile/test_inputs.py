@@ -128,6 +128,7 @@ NAMED: dict[str, Callable[[], bytes]] = {
     "list.txt: nothing": lambda: b"",
     "list.txt: zeros": lambda: bytes(1000),
     "list.txt: a line of ten megabytes": lambda: b"a" * 10_000_000,
+    "list.txt: UTF-16": lambda: "ü.jpg".encode("utf-16"),
     "list.txt: Unicode's line ends": lambda: "a.jpg\u2028b.jpg\x85c.jpg\x0cd.jpg".encode(),
     "list.parquet: addresses": lambda: parquet(pa.array(ADDRESSES)),
     "list.parquet: rows without a path": lambda: parquet(pa.array([None, "a.jpg", None])),
@@ -140,7 +141,6 @@ NAMED: dict[str, Callable[[], bytes]] = {
 }
 REFUSED: dict[str, Callable[[], bytes]] = {
     "list.txt: Latin-1": lambda: b"\xfc.jpg",
-    "list.txt: UTF-16": lambda: "ü.jpg".encode("utf-16"),
     "list.parquet: nothing": lambda: b"",
     "list.parquet: the magic number": lambda: b"PAR1PAR1",
     "list.parquet: a footer of 2³¹ bytes": lambda: b"PAR1" + b"\xff\xff\xff\x7fPAR1",

@@ -1,3 +1,4 @@
+import random
 from collections.abc import Callable
 from itertools import pairwise, product
 
@@ -184,6 +185,16 @@ def test_outputs_are_close_to_the_exact_ones_in_either_precision(
     found = decoder.outputs(embeddings, words.T, precision) @ decoder.table + decoder.logit_bias
     apart = np.linalg.norm(found - exact) / np.linalg.norm(exact)
     assert apart < 1e-6 if precision == "float32" else 1e-5 < apart < 0.02
+
+
+def test_the_first_weights_neither_use_nor_move_the_random_numbers_of_the_process(toy: DecoderConfig) -> None:
+    random.seed(1)
+    before = random.getstate()
+    first = build_decoder(toy, 9, 5).get_weights()
+    assert random.getstate() == before
+    random.seed(2)  # as another thread may, at any moment
+    for one, other in zip(first, build_decoder(toy, 9, 5).get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_seed_decides_the_first_weights(toy: DecoderConfig) -> None:

@@ -49,7 +49,7 @@ def database(home: Path) -> dict[str, Any]:
     """What MLflow's database is made of, in MLflow's version of it."""
     if not (home / "mlflow.db").exists():
         return {}
-    with closing(sqlite3.connect(f"file:{home}/mlflow.db?mode=ro", uri=True, timeout=60)) as found:
+    with closing(sqlite3.connect(f"file:{home}/mlflow.db?mode=rw", uri=True, timeout=60)) as found:
         made = dict(found.execute("SELECT name, type FROM sqlite_master").fetchall())
         (version,) = found.execute("SELECT version_num FROM alembic_version").fetchone()
         (experiments,) = found.execute("SELECT group_concat(name) FROM experiments").fetchone()
@@ -60,7 +60,7 @@ def registry(home: Path) -> dict[str, Any]:
     """Versions with the files of their models, aliases, what is noted of versions; runs that seem to be at work."""
     if not (home / "mlflow.db").exists():
         return {}
-    with closing(sqlite3.connect(f"file:{home}/mlflow.db?mode=ro", uri=True, timeout=60)) as database:
+    with closing(sqlite3.connect(f"file:{home}/mlflow.db?mode=rw", uri=True, timeout=60)) as database:
         versions, tags, aliases, runs = (
             database.execute(query).fetchall() for query in (VERSIONS, TAGS, ALIASES, RUNS)
         )
