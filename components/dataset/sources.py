@@ -30,11 +30,11 @@ class Source:
     delimiter: str = ""
 
 
-def locate_sources(config: DatasetConfig, drawn: Path, downloads: Path) -> dict[str, Source]:
-    """Where each source of the profile lies: under `drawn` for drawn scenes, else as given or under `downloads`."""
+def locate_sources(config: DatasetConfig, downloads: Path) -> dict[str, Source]:
+    """Where each source of the profile lies: as given or under `downloads`."""
 
     def place(address: str) -> Path:
-        return drawn / address if config.scenes else _local_path(_resolve(config.root, address), downloads)
+        return _local_path(_resolve(config.root, address), downloads)
 
     return {
         name: Source(**source.model_dump() | {"images": place(source.images), "captions": place(source.captions)})
@@ -53,8 +53,6 @@ def obtain_sources(config: DatasetConfig, downloads: Path, report: Report | None
     Raises `ConfigurationError` for an address that leads nowhere or to another file than `config.sha256` says,
     `CaptioningError` for a failed download.
     """
-    if config.scenes:
-        return {}
     require_local(config)
     fingerprints = {}
     for address in sorted(config.addresses):
@@ -71,7 +69,7 @@ def obtain_sources(config: DatasetConfig, downloads: Path, report: Report | None
 
 def require_local(config: DatasetConfig) -> None:
     """Raises `ConfigurationError` for a local address that leads nowhere."""
-    for address in () if config.scenes else sorted(config.addresses):
+    for address in sorted(config.addresses):
         resolved = _resolve(config.root, address)
         if not _is_remote(resolved) and not _exists(path := _local_path(resolved, Path())):
             raise ConfigurationError(
