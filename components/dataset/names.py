@@ -11,7 +11,7 @@ from functools import cached_property
 from urllib.parse import unquote
 
 from components.archives.listing import PICTURES
-from components.archives.zip_names import ENCODINGS, reencoded
+from components.archives.zip_archive import ENCODINGS, reencoded
 from components.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
