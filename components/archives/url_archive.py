@@ -148,10 +148,10 @@ def ask_again(server: str, request: Callable[[], Result]) -> Result:
 
     Raises what the client raises, and `OSError` for a server that is left alone (see `GIVE_UP`).
     """
-    failures, last, reason = _outages.get(server, (0, 0.0, ""))
-    if failures >= GIVE_UP and time.monotonic() - last < LEAVE_ALONE:
+    missed, last, reason = _outages.get(server, (0, 0.0, ""))
+    if missed >= GIVE_UP and time.monotonic() - last < LEAVE_ALONE:
         raise OSError(reason)
-    pauses = list(PAUSES) if failures < GIVE_UP else []
+    pauses = list(PAUSES) if missed < GIVE_UP else []
     while True:
         try:
             result = request()
@@ -160,7 +160,7 @@ def ask_again(server: str, request: Callable[[], Result]) -> Result:
                 time.sleep(pauses.pop(0))
                 continue
             if _is_out(error):
-                _outages[server] = failures + 1, time.monotonic(), why_failed(error)
+                _outages[server] = missed + 1, time.monotonic(), why_failed(error)
             raise
         _outages.pop(server, None)
         return result
