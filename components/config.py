@@ -27,14 +27,6 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
-class ScenesConfig(Section):
-    """Scenes that the project draws itself, so that a run needs no data at all."""
-
-    images: dict[Annotated[str, Field(pattern=r"^[\w-]+$")], PositiveInt]
-    """Scenes to draw, by split; its file is called like it."""
-    seed: Seed = 0
-
-
 class SourceConfig(Section):
     """One archive of photographs and its captions: paths or URLs, relative ones under `dataset.root`."""
 
@@ -78,11 +70,9 @@ class DatasetConfig(Section):
     """Photographs, their captions, and how they are divided."""
 
     root: Address = ""
-    """Folder or URL (`file://`, `http://`, `https://`, `s3://`, `gs://`…) that relative sources are under; unused for
-    drawn scenes."""
+    """Folder or URL (`file://`, `http://`, `https://`, `s3://`, `gs://`…) that relative sources are under."""
     mirrors: tuple[Annotated[Address, Field(pattern=r"^[a-z0-9+.-]+://")], ...] = ()
     """URLs to try in order, in the place of a `root` that is a URL and fails."""
-    scenes: ScenesConfig | None = None
     sources: dict[str, SourceConfig] = Field(min_length=1)
     """By name. Unless `holdout`, `split_file` or a Karpathy file divides the images, each is a split of that name."""
     sha256: dict[Address, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = {}
@@ -122,8 +112,8 @@ class DatasetConfig(Section):
         if self.train_split == self.validation_split:
             raise ValueError(f"train_split and validation_split are both {self.train_split}; they must differ")
         if self.split_file:
-            if self.holdout is not None or self.scenes:
-                raise ValueError("`split_file` divides the images; take out `holdout` and `scenes`")
+            if self.holdout is not None:
+                raise ValueError("`split_file` divides the images; take out `holdout`")
         elif self.holdout is not None:
             if len(self.sources) > 1:
                 raise ValueError("`holdout` divides a single source; here the sources are the splits")

@@ -54,7 +54,7 @@ def check_data(profile: Profile, only: Collection[str]) -> CheckResult:
             judge("images", contracts.check_images, photographs, captions)
             unreachable = unreachable_photographs(photographs)
         if {"embeddings", "training_set"} & set(only):
-            embeddings = extract_embeddings(photographs, data.archives_of(dataset, profile), profile)
+            embeddings = extract_embeddings(photographs, data.archives_of(profile), profile)
             judge("embeddings", contracts.check_embeddings, embeddings, captions)
             unreachable = unreachable_photographs(embeddings)
         if "training_set" in only:

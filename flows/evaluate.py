@@ -68,10 +68,10 @@ def evaluate_captioner(model: str, profile: Profile, split: str, against: str | 
 
         def evaluate(evaluated: RegisteredModel) -> tuple[Evaluation, Embeddings, list[Check]]:
             log.info("evaluating %s", evaluated.uri)
-            archives = data.archives_of(dataset, profile)
+            archives = data.archives_of(profile)
             embeddings = embed_for_model(evaluated, photographs, captions, archives, split)
             embeddings_ok = contracts.check_embeddings(embeddings, captions, profile, run, split)
-            evaluation = evaluate_model(evaluated, dataset, captions, embeddings, profile, split)
+            evaluation = evaluate_model(evaluated, captions, embeddings, profile, split)
             predictions_ok = contracts.check_predictions(evaluation, captions, embeddings, profile, split, run)
             return evaluation, embeddings, [embeddings_ok, predictions_ok]
 

@@ -53,7 +53,7 @@ def which_data(parameters: Mapping[str, Any]) -> str:
     message = []
     for name, value in found.items():
         if name == "profile" and isinstance(value, Mapping):
-            value = f"{value.get('name')}, data in {(value.get('dataset') or {}).get('root') or 'drawn scenes'}"
+            value = f"{value.get('name')}, data in {(value.get('dataset') or {}).get('root') or 'its sources'}"
         if name == "request" and isinstance(value, Mapping):
             value = f"{value.get('images')} into {value.get('out')} by {value.get('model', 'the champion')}"
         message.append(f"{name}: {value}")

@@ -6,8 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from components.archives.archive import ImageArchive
-from components.archives.folder import NOT_REGULAR, Entry
+from components.archives.image_archive import NOT_REGULAR, Entry, ImageArchive
 from components.errors import TRIED_AGAIN, BadImageError
 
 PICTURES = frozenset(
@@ -109,7 +108,7 @@ def _may_be_input(entry: Entry) -> bool:
 def _look_into(entry: Entry, archive: ImageArchive) -> Entry | None:
     """The entry, with its problem if it cannot be read; none when it is no picture."""
     try:
-        return entry if is_picture(archive.head(entry.name, HEAD)) else None
+        return entry if is_picture(archive.read(entry.name, first=HEAD)) else None
     except BadImageError as error:
         return Entry(entry.name, -1, -1, str(error).removesuffix(f"; {TRIED_AGAIN}"))
 

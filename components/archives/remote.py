@@ -28,6 +28,8 @@ CLIENT_ERRORS = {
 }
 HTTP_SECONDS = {"total": 300, "sock_connect": 10, "sock_read": 30}
 """fsspec's limits over HTTP: for a whole file, for a connection, and without a byte. Its own are 300 for all three."""
+DEMO = "components.demo.file_system.SceneFileSystem"
+"""What serves scenes://, the demo's data: fsspec imports it when such an address is opened."""
 HINT = "Run again to go on from where it stopped"
 
 
@@ -173,8 +175,10 @@ def file_system(url: str) -> tuple[Any, str]:
 
     Chains of schemes (`simplecache::http://…`) are refused: some of fsspec's links write files.
     """
+    from fsspec import register_implementation
     from fsspec.core import url_to_fs
 
+    register_implementation("scenes", DEMO)
     try:
         if "::" in url:
             raise ValueError("it is a chain (::)")

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from components.archives.archive import UNKNOWN, open_archive
+from components.archives.archive import open_archive
+from components.archives.image_archive import UNKNOWN
 from components.archives.listing import without_junk
 from components.dataset.coco import read_coco
 from components.dataset.names import Names, match_names

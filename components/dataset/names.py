@@ -2,24 +2,20 @@
 
 import logging
 import re
-import unicodedata
 from bisect import bisect
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
-from urllib.parse import unquote
 
-from components.archives.listing import PICTURES
-from components.archives.zip_names import ENCODINGS, reencoded
+from components.archives.zip_archive import ENCODINGS, reencoded
+from components.dataset.spellings import base_of, spellings, suffix_of
 from components.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
 
 EXACTLY, NORMALISED, BY_PATH, BY_STEM = "exactly", "but for spelling", "by the end of the path", "but for the suffix"
 """How a name is found, the surest way first."""
-ONE_FORMAT = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".tif", ".heif": ".heic", ".hif": ".heic"}
-"""Suffixes of one format."""
 DEPTH = 64
 """Parts of a path that are compared; the others stand for themselves."""
 NEIGHBOURS = 100
@@ -62,7 +58,7 @@ class Names:
 
     def __contains__(self, name: object) -> bool:
         """Whether a name may be that of a photograph here, in any spelling and folder."""
-        return isinstance(name, str) and bool(name) and spellings(name)[-1].rpartition("/")[2] in self._by_tail
+        return isinstance(name, str) and bool(name) and base_of(name) in self._by_tail
 
     def find(self, name: str) -> tuple[str, str]:
         """The archive's name for `name` and how it was found; two empty texts when there is none.
@@ -100,7 +96,7 @@ class Names:
             return found
         if parts[-length - 1] in self._folders:  # that folder is there, and the photograph is not in it
             return ()
-        suffix = _suffix(forms[-2])
+        suffix = suffix_of(forms[-2])
         if (tail, suffix) not in self._open:
             self._open[tail, suffix] = [name for name in found if self._may_be_elsewhere(name, length, suffix)]
         return self._open[tail, suffix]
@@ -109,7 +105,7 @@ class Names:
         forms = self._spellings[name]
         parts = forms[-1].split("/")
         unknown = length == len(parts) or parts[-length - 1] not in self._named_folders
-        return unknown and (not suffix or _suffix(forms[-2]) in ("", suffix))
+        return unknown and (not suffix or suffix_of(forms[-2]) in ("", suffix))
 
     @cached_property
     def _in_order(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
@@ -123,7 +119,7 @@ class Names:
 
     def nearest(self, name: str) -> str:
         """The name most like one that is not there; empty when none is like it."""
-        last = spellings(name)[-1].rpartition("/")[2]
+        last = base_of(name)
         if same := self._by_number.get(_without_zeros(last)):  # tables drop the zeros a number begins with
             return same
         near: dict[str, str] = {}
@@ -185,26 +181,6 @@ def _require_one_each(found: dict[str, str]) -> list[list[str]]:
     return several
 
 
-def spellings(name: str) -> tuple[str, ...]:
-    """The path of a name, read ever more loosely: in one Unicode form and with one separator, as an address, without
-    letter case, with one suffix per format, without an image's suffix.
-    """
-    text = _composed(name).replace("\\", "/")
-    address = text
-    if "://" in text:
-        address = text.partition("://")[2].partition("/")[2].partition("?")[0].partition("#")[0]
-    elif "?" in text and _suffix((before := text.partition("?")[0]).lower()):
-        address = before
-    path = _tidy(text)
-    if "%" in address:
-        address = _composed(unquote(address)).replace("\\", "/")
-    address = path if address is text else _tidy(address)
-    folded = _composed(address.casefold())
-    suffix = _suffix(folded)
-    stem = folded.removesuffix(suffix)
-    return path, address, folded, stem + ONE_FORMAT.get(suffix, suffix), stem
-
-
 def _folders(name: str) -> list[str]:
     return spellings(name)[-1].split("/")[:-1]
 
@@ -214,7 +190,7 @@ def _fit(wanted: Sequence[str], there: Sequence[str], length: int) -> tuple[int,
     when both have; and the index of the first spelling in which that end is the same, -1 when only suffixes differ.
     """
     longer = [form[-1].count("/") + 1 > length for form in (wanted, there)]
-    suffixes = [_suffix(form[-2]) for form in (wanted, there)]
+    suffixes = [suffix_of(form[-2]) for form in (wanted, there)]
     if all(suffixes) and suffixes[0] != suffixes[1]:
         return sum(longer), -1
     pairs = (tuple(path.split("/")[-length:] for path in pair) for pair in zip(wanted, there, strict=True))
@@ -228,12 +204,12 @@ def _find_in_best_encoding(
     wanted = [name for name, member in found.items() if not member and not name.isascii()]
     if not wanted:
         return {}
-    bases = {spellings(name)[-1].rpartition("/")[2] for name in wanted}
+    bases = {base_of(name) for name in wanted}
     best: dict[str, str] = {}
     most = len(set(unlabelled) & set(found.values()))
     for encoding in ENCODINGS:
         read = {again: name for name in unlabelled if (again := reencoded(name, encoding))}
-        fits = len(bases & {spellings(again)[-1].rpartition("/")[2] for again in read})
+        fits = len(bases & {base_of(again) for again in read})
         if fits > most and len(read) == len(unlabelled):
             best, most = read, fits
     names = Names(list(best), folders)
@@ -247,26 +223,5 @@ def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     return dict(found)
 
 
-def _composed(text: str) -> str:
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
-
-
-def _tidy(path: str) -> str:
-    """The path without empty parts, dots, and spaces around its parts."""
-    kept: list[str] = []
-    for part in map(str.strip, path.split("/")):
-        if part == ".." and kept:
-            kept.pop()
-        elif part not in ("", ".", ".."):
-            kept.append(part)
-    return "/".join(kept)
-
-
 def _without_zeros(name: str) -> str:
     return re.sub(r"(?<!\d)0+(?=\d)", "", name)
-
-
-def _suffix(path: str) -> str:
-    """The suffix of an image in a loosely spelled path; empty when there is none."""
-    stem, dot, suffix = path.rpartition("/")[2].rpartition(".")
-    return dot + suffix if stem and dot + suffix in PICTURES else ""

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
-from components.archives.archive import open_archive
+from components.archives.archive import is_there, open_archive
 from components.archives.download import Report, download, recorded_sha256
 from components.archives.listing import is_junk
 from components.artifacts import file_digest
@@ -30,11 +30,11 @@ class Source:
     delimiter: str = ""
 
 
-def locate_sources(config: DatasetConfig, drawn: Path, downloads: Path) -> dict[str, Source]:
-    """Where each source of the profile lies: under `drawn` for drawn scenes, else as given or under `downloads`."""
+def locate_sources(config: DatasetConfig, downloads: Path) -> dict[str, Source]:
+    """Where each source of the profile lies: as given or under `downloads`."""
 
     def place(address: str) -> Path:
-        return drawn / address if config.scenes else _local_path(_resolve(config.root, address), downloads)
+        return _local_path(_resolve(config.root, address), downloads)
 
     return {
         name: Source(**source.model_dump() | {"images": place(source.images), "captions": place(source.captions)})
@@ -53,15 +53,13 @@ def obtain_sources(config: DatasetConfig, downloads: Path, report: Report | None
     Raises `ConfigurationError` for an address that leads nowhere or to another file than `config.sha256` says,
     `CaptioningError` for a failed download.
     """
-    if config.scenes:
-        return {}
     require_local(config)
     fingerprints = {}
     for address in sorted(config.addresses):
         urls = list(dict.fromkeys(_resolve(root, address) for root in (config.root, *config.mirrors)))
         path = _local_path(urls[0], downloads)
         remote, sha256 = _is_remote(urls[0]), config.sha256.get(address, "")
-        if remote and not _exists(path):
+        if remote and not is_there(path):
             download(urls, path, sha256=sha256, report=report)
         if sha256 and (not path.is_file() or sha256 != ((remote and recorded_sha256(path)) or file_digest(path))):
             raise ConfigurationError(f"{path} has not the SHA-256 that dataset.sha256 says. Delete it, or correct that")
@@ -71,9 +69,9 @@ def obtain_sources(config: DatasetConfig, downloads: Path, report: Report | None
 
 def require_local(config: DatasetConfig) -> None:
     """Raises `ConfigurationError` for a local address that leads nowhere."""
-    for address in () if config.scenes else sorted(config.addresses):
+    for address in sorted(config.addresses):
         resolved = _resolve(config.root, address)
-        if not _is_remote(resolved) and not _exists(path := _local_path(resolved, Path())):
+        if not _is_remote(resolved) and not is_there(path := _local_path(resolved, Path())):
             raise ConfigurationError(
                 f"there is no {path}. Set dataset.root to the folder or URL that holds {address}, "
                 "by --set dataset.root=… or CAPTIONING_DATASET__ROOT"
@@ -91,13 +89,6 @@ def fingerprint(path: Path) -> str:
     with open_archive(path) as archive:
         entries = [tuple(entry) for entry in archive.entries() if not is_junk(entry.name)]
     return hashlib.sha256(repr(entries).encode()).hexdigest()
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # its name is too long
-        return False
 
 
 def _resolve(root: str, address: str) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from components.dataset.names import spellings
+from components.dataset.spellings import is_image
 from components.errors import ConfigurationError
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -188,18 +188,13 @@ class _Reader:
     def refuse_swallowed(self, known: Container[str]) -> None:
         """Adds to the faults quoted fields that hold whole rows: their quote was meant as text."""
         names = {row[self.name] for row in self.rows} if self._inside else set()
-        suffixes = any(map(_is_image, names))
+        suffixes = any(map(is_image, names))
         for number, name, fault in self._inside:
-            if name in names or _is_image(name) or (not suffixes and name in known):
+            if name in names or is_image(name) or (not suffixes and name in known):
                 self.faults.setdefault(number, fault)
 
 
 _MEND = "take it out, write it twice inside a quoted field, or put the caption on one line"
-
-
-def _is_image(name: str) -> bool:
-    """Whether a name ends in the suffix of an image."""
-    return spellings(name)[-1] != spellings(name)[-2]
 
 
 def _pattern(delimiter: str, text: str) -> re.Pattern[str]:

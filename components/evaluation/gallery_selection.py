@@ -9,7 +9,8 @@ from typing import Final, Protocol
 import numpy as np
 import pandas as pd
 
-from components.archives.archive import ImageArchive, open_archive
+from components.archives.archive import open_archive
+from components.archives.image_archive import ImageArchive
 from components.decoder.caption import Caption, Search
 from components.encoder.store import EmbeddingStore
 from components.evaluation.gallery import Card, Section, Tile

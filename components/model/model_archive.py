@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
 
-from components.archives.archive import DAMAGED
+from components.archives.zip_archive import DAMAGED
 from components.artifacts import file_digest, write_atomic
 from components.errors import CaptioningError, ConfigurationError
 from components.files import require_file

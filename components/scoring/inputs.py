@@ -9,8 +9,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.archives.archive import UNKNOWN, Location, is_there, is_url, open_archive, open_file, parent_of
-from components.archives.folder import Entry
+from components.archives.archive import Location, is_there, open_archive, open_file, parent_of
+from components.archives.image_archive import UNKNOWN, Entry, is_url
 from components.archives.listing import Listing, list_pictures
 from components.dataset.rows import decode
 from components.errors import ConfigurationError

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from components.archives.archive import Location, is_url
+from components.archives.archive import Location
+from components.archives.image_archive import is_url
 from components.errors import TRIED_AGAIN, ConfigurationError
 from components.images.decoding import MAX_BYTES
 from components.images.photographs import is_transient

@@ -150,7 +150,7 @@ def score(
     as_json: JsonOption = False,
 ) -> None:
     """Run the batch scoring flow. Exit code 4: done, but some images could not be read."""
-    from components.archives.archive import is_url
+    from components.archives.image_archive import is_url
     from components.scoring.dataset import prepare_folder
     from components.scoring.inputs import list_images
 

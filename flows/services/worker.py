@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from components.archives.archive import is_url
+from components.archives.image_archive import is_url
 from components.errors import CaptioningError
 from flows.services.prefect_server import limit_gpu, wait_for_server
 from flows.settings import Settings

@@ -14,7 +14,6 @@ from components.archives.listing import list_pictures
 from components.artifacts import Incomplete, Stage, write_atomic
 from components.dataset import caption_table, sources
 from components.dataset.captions import write_caption_table
-from components.demo.scenes import draw_dataset
 from components.errors import ConfigurationError
 from components.images.photographs import PHOTOGRAPHS_FILE, is_transient, read_photographs
 from components.profile import Profile
@@ -43,22 +42,18 @@ def _is_worth_retrying(_task: object, _run: object, state: prefect.State) -> boo
     retry_condition_fn=_is_worth_retrying,
 )
 def fetch_dataset(profile: Profile) -> Dataset:
-    """The archives on this machine: drawn, downloaded, or where they were."""
-    config = profile.dataset
-    fingerprints = sources.obtain_sources(config, settings().downloads, progress_artifacts())
+    """The archives on this machine: downloaded, or where they were."""
+    fingerprints = sources.obtain_sources(profile.dataset, settings().downloads, progress_artifacts())
 
     def work(folder: Path) -> int:
-        if config.scenes:
-            draw_dataset(folder, config.scenes.images, config.scenes.seed)
         kept = [(redacted(address), found) for address, found in fingerprints.items()]
         (folder / "sources.json").write_text(json.dumps(kept, indent=1), encoding="utf-8")
-        return len(config.sources)
+        return len(profile.dataset.sources)
 
     inputs = [f"{address}={fingerprint}" for address, fingerprint in fingerprints.items()]
-    dataset = Dataset(materialize(Stage("dataset", config.scenes, inputs=inputs), work))
-    if not config.scenes:
-        for images in dict.fromkeys(archives_of(dataset, profile).values()):
-            tell_listing(images)
+    dataset = Dataset(materialize(Stage("dataset", inputs=inputs), work))
+    for images in dict.fromkeys(archives_of(profile).values()):
+        tell_listing(images)
     return dataset
 
 
@@ -75,24 +70,22 @@ def tell_listing(images: Location) -> None:
         log.warning("%s: %d more cannot be reached", redacted(str(images)), len(problems) - MAX_ROWS)
 
 
-def _sources(dataset: Dataset, profile: Profile) -> dict[str, sources.Source]:
-    return sources.locate_sources(profile.dataset, dataset.path, settings().downloads)
-
-
-def archives_of(dataset: Dataset, profile: Profile) -> dict[str, Path]:
+def archives_of(profile: Profile) -> dict[str, Path]:
     """Where the photographs of each source lie."""
-    return {name: source.images for name, source in _sources(dataset, profile).items()}
+    found = sources.locate_sources(profile.dataset, settings().downloads)
+    return {name: source.images for name, source in found.items()}
 
 
 @task
 def build_caption_table(dataset: Dataset, profile: Profile) -> CaptionTable:
     """Images and captions as tables, split and sampled."""
-    relevant = profile.dataset.model_dump(mode="json", exclude={"root", "mirrors", "sha256", "scenes"})
+    relevant = profile.dataset.model_dump(mode="json", exclude={"root", "mirrors", "sha256"})
+    located = sources.locate_sources(profile.dataset, settings().downloads)
     split_file = sources.locate_split_file(profile.dataset, settings().downloads)
     return CaptionTable(
         materialize(
             Stage("captions", relevant, [dataset]),
-            lambda folder: write_caption_table(_sources(dataset, profile), profile.dataset, folder, split_file),
+            lambda folder: write_caption_table(located, profile.dataset, folder, split_file),
         )
     )
 
@@ -128,7 +121,7 @@ def list_photographs(dataset: Dataset, captions: CaptionTable, profile: Profile)
         path = folder / PHOTOGRAPHS_FILE
         images, _ = caption_table.read_caption_table(captions.path)
         earlier = pd.read_parquet(path) if path.exists() else None
-        table = read_photographs(images[images["file_name"] != ""], archives_of(dataset, profile), earlier)
+        table = read_photographs(images[images["file_name"] != ""], archives_of(profile), earlier)
         with write_atomic(path) as temporary:  # a kill must leave nothing that the next attempt cannot read
             table.to_parquet(temporary, index=False)
         return Incomplete(len(table)) if is_transient(table["error"]).any() else len(table)

@@ -26,7 +26,6 @@ from flows.tasks.data import archives_of, tell_listing
 from flows.tasks.stages import (
     CaptionTable,
     Comparison,
-    Dataset,
     Embeddings,
     Evaluation,
     Package,
@@ -49,7 +48,6 @@ OWN_PICTURES = 60
 @task
 def evaluate_model(
     model: Package | versions.RegisteredModel,
-    dataset: Dataset,
     captions: CaptionTable,
     embeddings: Embeddings,
     profile: Profile,
@@ -74,7 +72,7 @@ def evaluate_model(
         captioner.require_encoders(store.fingerprint)
         images, table = caption_table.read_caption_table(captions.path)
         own, lost = _own_pictures(captioner, config.pictures, pictures) if config.pictures else (None, [])
-        archives, training = archives_of(dataset, profile), profile.dataset.train_split
+        archives, training = archives_of(profile), profile.dataset.train_split
         rows = evaluate(
             captioner,
             EvaluationInputs(images, table, store, archives, training, own),

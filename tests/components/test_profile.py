@@ -49,8 +49,6 @@ def test_shipped_profiles_are_valid(path: Path) -> None:
     assert profile.name == path.stem
     assert Profile.model_validate_json(profile.model_dump_json()) == profile
     assert {profile.dataset.train_split, profile.dataset.validation_split} == set(profile.dataset.sources)
-    if profile.dataset.scenes:
-        assert set(profile.dataset.scenes.images) == set(profile.dataset.sources)
 
 
 def test_coco2014_has_the_numbers_of_the_notebook() -> None:
@@ -79,7 +77,7 @@ def test_coco2014_has_the_numbers_of_the_notebook() -> None:
         ("training.lerning_rate", "training.lerning_rate: unknown key; did you mean learning_rate?"),
         ("further_encoder.second.name", "further_encoder: unknown key; did you mean further_encoders?"),
         ("limits.max_vocabulry", "limits.max_vocabulry: unknown key; did you mean max_vocabulary?"),
-        ("dataset.scenes.sede", "dataset.scenes.sede: unknown key; did you mean seed?"),
+        ("dataset.scenes.seed", "dataset.scenes: unknown key; did you mean"),
         ("dataset.sources.train.imges", "dataset.sources.train.imges: unknown key; did you mean images?"),
         ("registry.zzz", "registry.zzz: unknown key; known are model_name"),
         ("decoder.epochs", "decoder.epochs: unknown key; did you mean training.epochs?"),
@@ -116,7 +114,6 @@ def test_overrides_take_the_type_of_their_key() -> None:
         training__learning_rate="3e-4",
         decoder__separate_states="true",
         dataset__root="https://example.org/data",
-        dataset__scenes__images="{ train = 5, dev = 2 }",
         dataset__mirrors='["https://a.example.org/coco", "s3://bucket/coco"]',
         encoder__weights="123",
         limits__max_bad_fraction="0",
@@ -126,8 +123,6 @@ def test_overrides_take_the_type_of_their_key() -> None:
     assert profile.decoder.separate_states is True
     assert demo(decoder__separate_states="false").decoder.separate_states is False
     assert profile.dataset.root == "https://example.org/data"
-    assert profile.dataset.scenes is not None
-    assert profile.dataset.scenes.images == {"train": 5, "dev": 2}
     assert profile.dataset.mirrors == ("https://a.example.org/coco", "s3://bucket/coco")
     assert profile.encoder.weights == "123"
     assert profile.limits.max_bad_fraction == 0
@@ -165,7 +160,7 @@ def test_any_text_can_be_given_as_a_root(root: str) -> None:
         ("training.self_critical.images", "5", "training.self_critical.epochs: Field required"),
         ("recipe", "strongest", "recipe: Input should be 'strong' or 'notebook'"),
         ("dataset.sample", "nan", "dataset.sample: Input should be"),
-        ("dataset.scenes.images", "{ train = 5", "cannot set dataset.scenes.images: '{ train = 5' is not valid TOML"),
+        ("dataset.sources", "{ train = 5", "cannot set dataset.sources: '{ train = 5' is not valid TOML"),
         ("dataset.sources", "{}", "dataset.sources: Dictionary should have at least 1"),
         ("dataset.sources.dev.format", "tsv", "dataset.sources.dev.format: Input should be 'coco', 'karpathy'"),
         ("encoder", "inception_v3", "encoder: Input should be a valid dictionary"),
@@ -353,8 +348,6 @@ def test_something_else_than_the_sources_may_divide(tmp_path: Path) -> None:
         PROFILES / "coco2014.toml", {"dataset.split_file": "s.json", "dataset.validation_split": "test"}
     )
     assert set(coco.dataset.sources) == {"train", "val"}
-    with pytest.raises(ConfigurationError, match="dataset: `split_file` divides the images; take out"):
-        demo(dataset__split_file="s.csv")
     with pytest.raises(ConfigurationError, match="dataset: `split_file` divides the images; take out"):
         load_profile(undivided, {"dataset.split_file": "s.csv", "dataset.holdout": "0.5"})
 

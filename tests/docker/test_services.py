@@ -29,7 +29,7 @@ import pytest
 DEBIAN = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 PROGRAMS = os.pathsep.join([*map(str, DEBIAN[-1:]), os.environ["PATH"]])
 SMALL = [
-    *("--set", "dataset.scenes.images={train=64, dev=16}", "--set", "vocabulary.min_count=2"),
+    *("--set", "dataset.root=scenes://train=64,dev=16", "--set", "vocabulary.min_count=2"),
     *("--set", "training.epochs=2", "--set", "training.steps_per_epoch=20", "--set", "evaluation.gallery=4"),
 ]
 
@@ -215,7 +215,7 @@ def trained(stack: Stack) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def photo(stack: Stack, trained: dict[str, Any]) -> Path:
-    dataset = next((stack.folder / "data" / "stages").glob("dataset-*"))
+    dataset = next((stack.folder / "data" / "downloads").glob("scenes+*"))
     with zipfile.ZipFile(dataset / "dev.zip") as archive:
         (stack.folder / "inbox" / "photo.jpg").write_bytes(archive.read(archive.namelist()[0]))
     return stack.folder / "inbox" / "photo.jpg"

@@ -43,7 +43,7 @@ def test_an_example_is_a_profile_and_its_captions(
                 (tmp_path / source.images / name).write_bytes(photograph(len(name)))
 
     obtain_sources(config, tmp_path / "downloads")
-    sources = locate_sources(config, tmp_path, tmp_path / "downloads")
+    sources = locate_sources(config, tmp_path / "downloads")
     split_file = locate_split_file(config, tmp_path / "downloads")
     assert write_caption_table(sources, config, tmp_path, split_file) == 3
     images, captions = read_caption_table(tmp_path)

@@ -18,7 +18,7 @@ import pytest
 from components.artifacts import file_digest
 
 SMALL = (
-    *("--set", "dataset.scenes.images={train=48, dev=12}", "--set", "vocabulary.min_count=2"),
+    *("--set", "dataset.root=scenes://train=48,dev=12", "--set", "vocabulary.min_count=2"),
     *("--set", "training.epochs=2", "--set", "training.steps_per_epoch=10", "--set", "limits.max_unknown_rate=0.5"),
     *("--set", "evaluation.gallery=4"),
 )

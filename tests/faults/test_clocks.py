@@ -112,7 +112,7 @@ def test_runs_on_other_clocks_reuse_everything_and_rows_tell_the_true_time(
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(JUMP, encoding="utf-8")
     before, began = trained.stages(), datetime.now(UTC)
-    images = str(next(trained.path.glob("stages/dataset-*")) / "dev.zip")
+    images = str(next(trained.path.glob("downloads/scenes+*")) / "dev.zip")
     clocks = [
         {"TZ": zone, "CLOCK_JUMP": str(jump), "PYTHONPATH": str(tmp_path / "site")}
         for zone, jump in (("Pacific/Kiritimati", 0), ("America/Adak", -5 * 86400), ("Europe/Berlin", 3600))

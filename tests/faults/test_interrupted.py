@@ -81,7 +81,7 @@ def test_a_scoring_and_what_comes_after_it_are_not_harmed(
     left_behind: LeftBehind,
 ) -> None:
     images, moments = tmp_path / "many.zip", random.Random(3)
-    with zipfile.ZipFile(next(trained.path.glob("stages/dataset-*")) / "train.zip") as scenes:
+    with zipfile.ZipFile(next(trained.path.glob("downloads/scenes+*")) / "train.zip") as scenes:
         pictures = [scenes.read(name) for name in scenes.namelist()]
     with zipfile.ZipFile(images, "w") as archive:
         for number in range(200):  # no two have the same content

@@ -50,7 +50,7 @@ def test_a_command_that_may_open_too_few_says_so(
     long_form: None, trained: "Home", tmp_path: Path, train_command: tuple[str, ...]
 ) -> None:
     before = trained.stages()
-    images = str(next(trained.path.glob("stages/dataset-*")) / "dev.zip")
+    images = str(next(trained.path.glob("downloads/scenes+*")) / "dev.zip")
     for command in (("score", "--images", images, "--out", str(tmp_path / "out")), train_command):
         trained.run(*command, preexec_fn=limited(24, 24)).has_said("ulimit -n")
     done = trained.run(*train_command, preexec_fn=limited(64, 4096))

@@ -46,7 +46,7 @@ def test_two_trainings_of_a_new_home_make_one_model(
 def test_two_scorings_into_one_folder_caption_every_image_once(
     long_form: None, trained: "Home", tmp_path: Path, await_end: Start
 ) -> None:
-    with zipfile.ZipFile(next(trained.path.glob("stages/dataset-*")) / "train.zip") as scenes:
+    with zipfile.ZipFile(next(trained.path.glob("downloads/scenes+*")) / "train.zip") as scenes:
         scenes.extractall(tmp_path / "scenes")
     names = sorted(str(path) for path in (tmp_path / "scenes").rglob("*.jpg"))
     every, half, out = tmp_path / "every.txt", tmp_path / "half.txt", tmp_path / "out"

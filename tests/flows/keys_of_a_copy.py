@@ -14,6 +14,7 @@ import pandas as pd
 
 from components.artifacts import Artifact, Stage
 from components.decoder.caption import Search
+from components.demo.scenes import draw_dataset
 from components.encoder.encoders import describe_encoder
 from components.evaluation import tokenize
 from components.registry.versions import RegisteredModel
@@ -37,7 +38,7 @@ def keys(folder: Path) -> dict[str, str]:
         return Artifact(stage.name, "", folder, "", 1, ())
 
     stages.run_stage = catch  # type: ignore[assignment]
-    profile = load_profile("demo", [])
+    profile = load_profile("demo", [f"dataset.root={folder}"])
     two = profile.model_copy(update={"further_encoders": {"second": profile.encoder}})
     given = Artifact("given", "", folder, "given", 1, ())
     model = RegisteredModel("captioner", "1", "models:/captioner/1", (), "digest")
@@ -50,7 +51,7 @@ def keys(folder: Path) -> dict[str, str]:
         (data.list_photographs, given, given, profile),
         (training.train_decoder, given, given, given, profile, ""),
         (training.package_model, given, given, given, given, profile),
-        (evaluation.evaluate_model, given, given, given, given, profile, "dev"),
+        (evaluation.evaluate_model, given, given, given, profile, "dev"),
         (evaluation.compare_evaluations, given, given, ""),
         (contracts.check_captions, given, profile, ""),
         (contracts.check_vocabulary, given, given, profile, ""),
@@ -84,7 +85,7 @@ def moved(paths: list[Path], text: str, folder: Path, before: dict[str, str]) ->
     """The stages whose key another end of these files changes."""
     contents = {path: path.read_bytes() for path in paths}
     for path, content in contents.items():
-        path.write_bytes(content + text.encode())
+        path.write_bytes(content + (text if path.suffix == ".py" else "\n").encode())
     try:
         after = keys(folder)
     finally:
@@ -96,6 +97,7 @@ def moved(paths: list[Path], text: str, folder: Path, before: dict[str, str]) ->
 def main(folder: Path) -> None:
     """Prints, as JSON: the sources of each stage, and the stages that edits change."""
     (folder / "images").mkdir()
+    draw_dataset(folder, {"train": 1, "dev": 1}, seed=0)
     pd.DataFrame({"uri": ["a"], "image_id": ["b"], "error": [""]}).to_parquet(folder / score.INPUTS_FILE)
     for module, name in ((training, "log_inputs"), (training, "TrainingLog"), (contracts, "EmbeddingStore")):
         setattr(module, name, MagicMock())

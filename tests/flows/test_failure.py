@@ -149,8 +149,8 @@ def test_a_failure_without_an_error_is_told_by_its_message(run: FlowRun) -> None
         ({}, "none given"),
         ({"changes": ["a=1"], "policy": {"minimum": "better"}}, "none given"),
         ({"profile": "demo", "model": None}, "profile: demo"),
-        ({"profile": {"name": "demo", "dataset": {"root": ""}}}, "profile: demo, data in drawn scenes"),
-        ({"profile": {"name": "demo", "dataset": None}}, "profile: demo, data in drawn scenes"),
+        ({"profile": {"name": "demo", "dataset": {"root": ""}}}, "profile: demo, data in its sources"),
+        ({"profile": {"name": "demo", "dataset": None}}, "profile: demo, data in its sources"),
         (
             {"profile": {"name": "coco", "dataset": {"root": "s3://bucket/coco"}}},
             "profile: coco, data in s3://bucket/coco",

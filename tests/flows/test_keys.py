@@ -75,7 +75,6 @@ def test_no_import_is_missed(found: dict[str, Any]) -> None:
         ("captions", "components.dataset.rows"),
         ("captions", "components.vocabulary.tokenizer"),
         ("scoring", "components.scoring.score"),
-        ("dataset", "components.demo.scenes"),
         ("check-captions", "data_contracts.suites.captions"),
     ],
 )

@@ -23,7 +23,7 @@ from tests import commands
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")  # its own imports warn
 
 SMALL = [
-    *("--set", "dataset.scenes.images={train=96, dev=24}", "--set", "vocabulary.min_count=2"),
+    *("--set", "dataset.root=scenes://train=96,dev=24", "--set", "vocabulary.min_count=2"),
     *("--set", "training.epochs=3", "--set", "training.steps_per_epoch=30", "--set", "encoder.shard_size=40"),
 ]
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -58,7 +58,7 @@ def photos(home: Path, trained: dict) -> Path:
     """A folder of good scenes and broken files."""
     folder = home / "inbox"
     folder.mkdir()
-    dataset = next((home / "stages").glob("dataset-*"))
+    dataset = next((home / "downloads").glob("scenes+*"))
     with zipfile.ZipFile(dataset / "dev.zip") as archive:
         for name in archive.namelist()[:4]:
             (folder / Path(name).name).write_bytes(archive.read(name))

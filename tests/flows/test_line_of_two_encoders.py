@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")  # its own imports wa
 
 CHANGES = {
     "recipe": "strong",
-    "dataset.scenes.images": "{train=36, dev=12}",
+    "dataset.root": "scenes://train=36,dev=12",
     "vocabulary.min_count": "1",
     "encoder.shard_size": "40",
     "further_encoders.second.name": "efficientnet_lite0",
@@ -109,7 +109,7 @@ def test_evaluating_the_model_gives_the_scores_it_was_registered_with(captioning
 
 def test_scoring_and_captioning_agree_and_embed_nothing_again(home: Path, captioning: Command, trained: dict) -> None:
     (home / "inbox").mkdir()
-    (dataset,) = home.glob("stages/dataset-*")
+    (dataset,) = home.glob("downloads/scenes+*")
     with zipfile.ZipFile(dataset / "dev.zip") as archive:
         names = archive.namelist()[:3]
         for name in names:

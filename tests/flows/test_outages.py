@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from components.archives import archive, remote, url_files
+from components.archives import folder_archive, remote, url_archive
 from components.errors import TRIED_AGAIN
 from components.profile import Profile
 from flows.score import INPUTS_FILE, list_inputs
@@ -72,7 +72,7 @@ def broken(number: int) -> Failure:
             return asked.stat().st_size
 
         with patch.context() as only:
-            only.setattr(archive, "require_file", require_file)
+            only.setattr(folder_archive, "require_file", require_file)
             yield
 
     return fail
@@ -153,7 +153,7 @@ def test_a_training_reads_again_what_failed(
 
 @pytest.fixture
 def store(monkeypatch: Patch, photograph: Photograph) -> Iterator[Store]:
-    monkeypatch.setattr(url_files, "PAUSES", ())
+    monkeypatch.setattr(url_archive, "PAUSES", ())
     with Store(("127.0.0.1", 0), Handler) as server:
         server.files = {"/1.jpg": photograph(1), "/2.jpg": photograph(2)}
         server.failing, server.asked = {}, []
@@ -181,7 +181,7 @@ def test_what_a_server_did_not_give_is_asked_for_again(status: int, home: Path, 
 def test_a_server_that_was_down_or_silent_is_asked_again(
     home: Path, photograph: Photograph, monkeypatch: Patch
 ) -> None:
-    monkeypatch.setattr(url_files, "PAUSES", ())
+    monkeypatch.setattr(url_archive, "PAUSES", ())
     monkeypatch.setattr(remote, "HTTP_SECONDS", {"total": 1, "sock_connect": 0.2, "sock_read": 0.2})
     with Store(("127.0.0.1", 0), Handler, bind_and_activate=False) as server:
         server.files, server.failing, server.asked = {"/1.jpg": photograph(1)}, {}, []

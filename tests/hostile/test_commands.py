@@ -55,7 +55,7 @@ COMMANDS: dict[str, tuple[int, tuple[str, ...], str, Make]] = {
         lambda path: None,
     ),
     "scenes that climb": (
-        *(2, ("train", "--profile", "demo", "--set", "dataset.scenes.images={'../../x'=1}"), "should match pattern"),
+        *(2, ("train", "--profile", "demo", "--set", "dataset.root=scenes://../../x=1"), "cannot download"),
         lambda path: None,
     ),
     "a name that rings": (2, ("train", "--profile", "\x1b[31m\x07.toml"), "\\x1b[31m\\x07.toml", lambda path: None),

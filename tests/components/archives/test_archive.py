@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.archives.archive import ImageArchive, open_archive
+from components.archives.archive import open_archive
+from components.archives.image_archive import ImageArchive
 from components.errors import BadImageError, CaptioningError
 
 FILES = {"b.jpg": b"second", "sub/a.jpg": b"first" * 100, "été/犬.jpg": b"\x00\xff", "empty.jpg": b""}

@@ -117,14 +117,6 @@ def test_without_a_tag_it_starts_over(url: str, path: Path, server: "Server") ->
     assert path.read_bytes() == CONTENT
 
 
-def test_a_server_that_ignores_ranges_starts_over(url: str, path: Path, server: "Server") -> None:
-    cut(url, path, server)
-    server.next = [lambda handler: handler.serve(ranges=False)]
-    download([url], path)
-    assert server.requests == [("/a.zip", "bytes=100000-")]
-    assert path.read_bytes() == CONTENT
-
-
 REST = {"Content_Range": "bytes 100000-255999/256000", "Content_Length": 156_000}
 
 
@@ -137,8 +129,9 @@ REST = {"Content_Range": "bytes 100000-255999/256000", "Content_Length": 156_000
         answering(206, CONTENT[100_000:], **REST | {"Content_Range": "bytes 90000-245999/256000"}),
         answering(206, CONTENT[100_000:], Content_Length=156_000),
         answering(416, Content_Length=0),
+        lambda handler: handler.serve(ranges=False),
     ],
-    ids=["well behaved", "other tag", "other size", "other part", "unsaid part", "no such part"],
+    ids=["well behaved", "other tag", "other size", "other part", "unsaid part", "no such part", "no ranges"],
 )
 def test_a_file_that_changed_meanwhile_starts_over(
     url: str, path: Path, server: "Server", answer: Callable[["Handler"], None] | None
@@ -151,27 +144,27 @@ def test_a_file_that_changed_meanwhile_starts_over(
     assert server.requests[0] == ("/a.zip", "bytes=100000-")
 
 
-@pytest.mark.parametrize(("status", "final"), [(503, False), (404, True)])
-def test_what_the_server_refuses_leaves_nothing(
-    url: str, path: Path, server: "Server", status: int, final: bool
-) -> None:
-    server.next = [answering(status)]
-    with pytest.raises(CaptioningError, match=f"cannot download {url}: the server answers {status}") as caught:
-        download([url], path)
-    assert isinstance(caught.value, ConfigurationError) == final
-    assert names(path) == {"a.zip.lock"}
-    download([url], path)
-    assert path.read_bytes() == CONTENT
+def page(content: bytes) -> Callable[["Handler"], None]:
+    return answering(200, content, Content_Length=len(content), Content_Type="text/html")
 
 
 @pytest.mark.parametrize(
-    "page", [b"<!DOCTYPE html>\n<title>Sign in</title>", b"  <html lang=en>", b"\xef\xbb\xbf<HTML>"]
+    ("answer", "message", "final"),
+    [
+        (answering(503), "the server answers 503", False),
+        (answering(404), "the server answers 404", True),
+        (page(b"<!DOCTYPE html>\n<title>Sign in</title>"), "a web page came instead", False),
+        (page(b"  <html lang=en>"), "a web page came instead", False),
+        (page(b"\xef\xbb\xbf<HTML>"), "a web page came instead", False),
+    ],
 )
-def test_a_web_page_is_not_the_file(url: str, path: Path, server: "Server", page: bytes) -> None:
-    server.next = [answering(200, page, Content_Length=len(page), Content_Type="text/html")]
-    with pytest.raises(CaptioningError, match=f"cannot download {url}: a web page came instead") as caught:
+def test_what_is_not_the_file_leaves_nothing(
+    url: str, path: Path, server: "Server", answer: Callable[["Handler"], None], message: str, final: bool
+) -> None:
+    server.next = [answer]
+    with pytest.raises(CaptioningError, match=f"cannot download {url}: {message}") as caught:
         download([url], path)
-    assert not isinstance(caught.value, ConfigurationError)
+    assert isinstance(caught.value, ConfigurationError) == final
     assert names(path) == {"a.zip.lock"}
     download([url], path)
     assert path.read_bytes() == CONTENT

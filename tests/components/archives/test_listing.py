@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.archives.archive import open_archive
-from components.archives.folder import walk
+from components.archives.folder_archive import walk
 from components.archives.listing import Listing, is_junk, list_pictures
 from components.errors import ConfigurationError
 

@@ -21,8 +21,9 @@ from components.config import DatasetConfig
 from components.dataset.caption_table import read_caption_table
 from components.dataset.captions import write_caption_table
 from components.dataset.formats import read_source
-from components.dataset.names import Names, match_names, spellings
+from components.dataset.names import Names, match_names
 from components.dataset.sources import Source
+from components.dataset.spellings import spellings
 from components.errors import ConfigurationError
 
 NFD = unicodedata.normalize("NFD", "photos/Café 1.JPG")

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from components.config import DatasetConfig
 from components.dataset.sources import fingerprint, locate_sources, locate_split_file, obtain_sources
+from components.demo.file_system import SEED
+from components.demo.scenes import draw_dataset
 from components.errors import CaptioningError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ def config(root: str | Path = "", images: str = "all.zip", captions: str = "capt
 
 
 def located(config: DatasetConfig, downloads: Path) -> Path:
-    return locate_sources(config, Path("drawn"), downloads)["all"].images
+    return locate_sources(config, downloads)["all"].images
 
 
 def test_remote_sources_are_downloaded_once(tmp_path: Path, server: "Server") -> None:
@@ -39,7 +41,7 @@ def test_remote_sources_are_downloaded_once(tmp_path: Path, server: "Server") ->
     assert first["all.zip"] == fingerprint(tmp_path / "original.zip")
     assert obtain_sources(of_remote, tmp_path / "downloads") == first
     assert sorted(path for path, _ in server.requests) == sorted(server.files)
-    source = locate_sources(of_remote, Path("drawn"), tmp_path / "downloads")["all"]
+    source = locate_sources(of_remote, tmp_path / "downloads")["all"]
     assert source.images.read_bytes() == server.files["/data/all.zip"]
     assert source.captions.read_bytes() == b"{}"
     assert (tmp_path / "downloads") in source.captions.parents
@@ -172,11 +174,16 @@ def test_a_missing_local_source_says_what_to_set(tmp_path: Path) -> None:
         obtain_sources(config(tmp_path), tmp_path / "downloads")
 
 
-def test_drawn_scenes_need_nothing(tmp_path: Path) -> None:
-    scenes = {"scenes": {"images": {"all": 1}}, "root": "http://example.org"}
-    drawn = DatasetConfig.model_validate(config().model_dump() | scenes)
-    assert obtain_sources(drawn, tmp_path) == {}
-    assert locate_sources(drawn, tmp_path / "drawn", tmp_path)["all"].images == tmp_path / "drawn" / "all.zip"
+def test_the_demo_is_drawn_once_and_then_like_any_downloaded_data_set(tmp_path: Path) -> None:
+    drawn = config("scenes://all=2", captions="captions.zip")
+    first = obtain_sources(drawn, tmp_path)
+    place = located(drawn, tmp_path)
+    draw_dataset(tmp_path, {"all": 2}, SEED)
+    assert place.read_bytes() == (tmp_path / "all.zip").read_bytes()
+    written = place.stat().st_mtime_ns
+    assert (obtain_sources(drawn, tmp_path), place.stat().st_mtime_ns) == (first, written)
+    with pytest.raises(ConfigurationError, match=r"scenes://all=2/dev\.zip.*FileNotFoundError"):
+        obtain_sources(config("scenes://all=2", images="dev.zip", captions="captions.zip"), tmp_path)
 
 
 def test_fingerprint_is_of_the_content(tmp_path: Path) -> None:
@@ -223,5 +230,5 @@ def test_a_source_knows_how_to_read_its_captions() -> None:
     told = DatasetConfig.model_validate(
         {"sources": {"a": {"images": "a", "captions": "a.csv"} | columns}, "holdout": 0.5, "root": "/data"}
     )
-    source = locate_sources(told, Path("drawn"), Path("downloads"))["a"]
+    source = locate_sources(told, Path("downloads"))["a"]
     assert (source.format, source.image_column, source.caption_column) == ("csv", "file_name", "text")

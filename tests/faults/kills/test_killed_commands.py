@@ -17,7 +17,7 @@ Kills = Callable[[str], int]
 IMAGES = 2300
 """Three parts of a batch."""
 SMALL = (
-    *("train", "--profile", "demo", "--set", "dataset.scenes.images={train=48, dev=12}"),
+    *("train", "--profile", "demo", "--set", "dataset.root=scenes://train=48,dev=12"),
     *("--set", "vocabulary.min_count=2", "--set", "limits.max_unknown_rate=0.5", "--set", "encoder.shard_size=8"),
     *("--set", "evaluation.gallery=2", "--set", "training.steps_per_epoch=20", "--set"),
 )
@@ -37,7 +37,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, kills_of: Kills) -> Path:
 
 @pytest.fixture(scope="module")
 def pictures(trained: Path) -> list[bytes]:
-    with zipfile.ZipFile(next(trained.glob("stages/dataset-*")) / "dev.zip") as scenes:
+    with zipfile.ZipFile(next(trained.glob("downloads/scenes+*")) / "dev.zip") as scenes:
         return [scenes.read(name) for name in sorted(scenes.namelist())]
 
 

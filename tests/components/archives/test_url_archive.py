@@ -7,8 +7,9 @@ from socket import create_server
 
 import pytest
 
-from components.archives import remote, url_files
-from components.archives.archive import UNKNOWN, open_archive
+from components.archives import remote, url_archive
+from components.archives.archive import open_archive
+from components.archives.image_archive import UNKNOWN
 from components.archives.listing import list_pictures
 from components.errors import TRIED_AGAIN, BadImageError, CaptioningError
 from components.scoring.inputs import list_images
@@ -19,7 +20,7 @@ Photograph = Callable[[int], bytes]
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch, photograph: Photograph) -> Iterator[Store]:
-    monkeypatch.setattr(url_files, "PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(url_archive, "PAUSES", (0.01, 0.01))
     with Store(("127.0.0.1", 0), Handler) as server:
         server.files = {"/in/a.jpg": photograph(1), "/in/sub/b.jpg": photograph(2), "/in/sub/raw": photograph(3)}
         server.files |= {"/in/notes.txt": b"text", "/in/sub/LICENCE": b"words"}
@@ -81,7 +82,7 @@ def test_a_store_that_is_out_is_not_an_empty_one(store: Store, status: int) -> N
 def test_a_server_that_is_down_is_left_alone_and_asked_again_later(
     store: Store, photograph: Photograph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(url_files, "GIVE_UP", 3)
+    monkeypatch.setattr(url_archive, "GIVE_UP", 3)
     store.failing["/in/a.jpg"] = 9, 503
     with open_archive(f"{store.url}/in") as archive:
         for _ in range(10):
@@ -91,9 +92,9 @@ def test_a_server_that_is_down_is_left_alone_and_asked_again_later(
         with pytest.raises(BadImageError, match="503"):
             archive.read("sub/b.jpg")
         assert len(store.asked) == asked
-        monkeypatch.setattr(url_files, "LEAVE_ALONE", 0.0)
+        monkeypatch.setattr(url_archive, "LEAVE_ALONE", 0.0)
         assert archive.read("sub/b.jpg") == photograph(2)
-        monkeypatch.setattr(url_files, "LEAVE_ALONE", 60.0)
+        monkeypatch.setattr(url_archive, "LEAVE_ALONE", 60.0)
         store.failing.clear()
         assert archive.read("a.jpg") == photograph(1)
 

@@ -6,9 +6,11 @@ from functools import partial
 from hashlib import sha256
 from typing import Any, TypeVar
 
-from components.archives.folder import Entry
-from components.archives.remote import TRANSIENT
-from components.errors import causes
+from components.archives.image_archive import NOT_REGULAR, UNKNOWN, Entry, ImageArchive, is_url, require_size
+from components.archives.remote import TRANSIENT, file_system
+from components.archives.zip_archive import failures
+from components.errors import BadImageError, CaptioningError, ConfigurationError, TransientImageError, causes
+from components.files import read_all
 
 Result = TypeVar("Result")
 
@@ -18,8 +20,79 @@ GIVE_UP, LEAVE_ALONE = 20, 30.0
 """Requests in a row that a server did not serve, after which it is asked only once in so many seconds: a list of
 100,000 files on a server that is down must not take days."""
 
+ROW_SCHEMES = ("file", "memory", "http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
+"""Of addresses that a list's rows name: plain stores. Some of fsspec's others start programs."""
+
 _outages: dict[str, tuple[int, float, str]] = {}
 """Of servers that did not serve the last request: how many in a row, when the last was, and what was told of it."""
+
+
+class UrlArchive(ImageArchive):
+    """What lies below an address of fsspec (s3://, gs://, …). The change mark is of the ETag or the date."""
+
+    def __init__(self, url: str) -> None:
+        self._files, self._root = file_system(url)
+        self._url = url
+        self._failures = failures()
+
+    def entries(self) -> list[Entry]:  # noqa: D102
+        try:
+            return sorted(find_files(self._files, self._root))
+        except FileNotFoundError as error:
+            raise ConfigurationError(f"cannot list {self._url}: {why_failed(error)}. Correct the address") from error
+        except self._failures as error:
+            raise CaptioningError(f"cannot list {self._url}: {why_failed(error)}. Run again") from error
+
+    def mark(self, name: str) -> tuple[int, int]:  # noqa: D102
+        if is_url(name):
+            return mark_row(name)
+        try:
+            self._files.invalidate_cache(self._path(name))
+            return mark_of(ask_again(server_of(self._root), lambda: self._files.info(self._path(name))))
+        except self._failures:
+            return UNKNOWN
+
+    def read(self, name: str, limit: int | None = None, first: int | None = None) -> bytes:  # noqa: D102
+        if is_url(name):
+            return open_row(name).read("", limit, first)
+
+        def request() -> bytes:
+            path = self._path(name)
+            if first is not None:
+                return bytes(self._files.cat_file(path, start=0, end=first))
+            about = self._files.info(path)
+            if about.get("type", "file") != "file":
+                raise TransientImageError(f"cannot be read: {NOT_REGULAR}")
+            require_size(about.get("size") or 0, limit)
+            with self._files.open(path, "rb") as file:
+                return read_all(file, limit)
+
+        try:
+            return ask_again(server_of(self._root), request)
+        except self._failures as error:
+            raise TransientImageError(f"cannot be read: {why_failed(error)}") from error
+
+    def _path(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{name}" if name else self._root
+
+
+def mark_row(url: str) -> tuple[int, int]:
+    """The mark of what a list's row names by a whole address."""
+    try:
+        return open_row(url).mark("")
+    except BadImageError:
+        return UNKNOWN
+
+
+def open_row(url: str) -> UrlArchive:
+    """What a list's row names by a whole address. Raises `BadImageError`: a bad row is no wrong usage."""
+    scheme = url.partition("://")[0].lower()
+    if scheme not in ROW_SCHEMES:
+        raise BadImageError(f"cannot be read: a list's addresses are of {', '.join(ROW_SCHEMES)}")
+    try:
+        return UrlArchive(url)
+    except ConfigurationError as error:
+        raise TransientImageError(str(error)) from error
 
 
 def find_files(files: Any, root: str) -> Iterator[Entry]:
@@ -75,10 +148,10 @@ def ask_again(server: str, request: Callable[[], Result]) -> Result:
 
     Raises what the client raises, and `OSError` for a server that is left alone (see `GIVE_UP`).
     """
-    failures, last, reason = _outages.get(server, (0, 0.0, ""))
-    if failures >= GIVE_UP and time.monotonic() - last < LEAVE_ALONE:
+    missed, last, reason = _outages.get(server, (0, 0.0, ""))
+    if missed >= GIVE_UP and time.monotonic() - last < LEAVE_ALONE:
         raise OSError(reason)
-    pauses = list(PAUSES) if failures < GIVE_UP else []
+    pauses = list(PAUSES) if missed < GIVE_UP else []
     while True:
         try:
             result = request()
@@ -87,7 +160,7 @@ def ask_again(server: str, request: Callable[[], Result]) -> Result:
                 time.sleep(pauses.pop(0))
                 continue
             if _is_out(error):
-                _outages[server] = failures + 1, time.monotonic(), why_failed(error)
+                _outages[server] = missed + 1, time.monotonic(), why_failed(error)
             raise
         _outages.pop(server, None)
         return result
