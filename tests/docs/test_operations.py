@@ -85,7 +85,7 @@ def test_every_block_for_the_shell_works_in_its_order(place: Path, programs: Pat
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "photo.jpg" in done.stdout
-    assert "addresses follow the folder now" in done.stdout
+    assert " addresses point to this folder now" in done.stdout
 
 
 def test_every_command_that_is_told_of_exists() -> None:

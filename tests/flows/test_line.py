@@ -281,5 +281,5 @@ def test_ctrl_c_ends_an_extraction_at_once_and_leaves_no_server(tmp_path: Path) 
         run.send_signal(signal.SIGINT)
         _, errors = run.communicate(timeout=30)
     assert run.returncode == 130
-    assert "the same command goes on where this run was" in errors
+    assert "the same command resumes this run" in errors
     assert not any(str(tmp_path) in " ".join(p.info["environ"] or {}) for p in psutil.process_iter(["environ"]))

@@ -168,10 +168,10 @@ def test_a_moved_home_captions_again_after_relocate(home: Path, use: Use, tmp_pa
 
 
 def test_relocate_says_how_many_addresses_it_wrote(home: Path, use: Use, tmp_path: Path) -> None:
-    assert run("relocate").stdout == "nothing was moved: all addresses are right\n"
+    assert "all addresses are right" in run("relocate").stdout
     mlflow.set_tracking_uri(None)
     use(Path(shutil.move(home, tmp_path / "moved")), connect=False)
-    assert run("relocate").stdout == "4 addresses follow the folder now\n"
+    assert run("relocate").stdout.startswith("4 addresses ")
 
 
 def test_relocate_leaves_a_server_alone(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +200,7 @@ def test_cleaning_only_tells_without_yes(leftovers: Path) -> None:
     assert done.exit_code == 0
     assert "old.log" in done.stdout
     assert "new.log" not in done.stdout
-    assert done.stdout.endswith("2 MB may go; --yes frees them\n")
+    assert "2 MB can be freed; run again with --yes" in done.stdout
     told = json.loads(run("clean", "--older-than", "90", "--json").stdout)
     assert (told["bytes"], told["freed"]) == (2_000_000, None)
     assert [(leftover["kind"], leftover["where"]) for leftover in told["leftovers"]] == [("log", str(leftovers))]
@@ -210,7 +210,7 @@ def test_cleaning_only_tells_without_yes(leftovers: Path) -> None:
 def test_cleaning_with_yes_frees_what_it_told(leftovers: Path) -> None:
     assert run("clean", "--older-than", "90", "--yes").stdout.endswith("2 MB freed\n")
     assert [path.name for path in leftovers.parent.iterdir()] == ["new.log"]
-    assert run("clean", "--older-than", "90").stdout == "nothing may go\n"
+    assert run("clean", "--older-than", "90").stdout == "Nothing to delete.\n"
     assert json.loads(run("clean", "--older-than", "90", "--yes", "--json").stdout)["freed"] == 0
 
 

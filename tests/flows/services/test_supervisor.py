@@ -231,7 +231,7 @@ def test_a_run_that_fails_leaves_a_note_of_what_which_data_and_what_to_do(line: 
     assert note["flow_run_id"] == run["id"]
     assert "there is no model models:/captioner@champion" in note["data"]
     assert str(line.home / "inbox") in note["data"]
-    assert "Run it again when that is mended" in note["data"]
+    assert "Run it again once that is fixed" in note["data"]
     examined = json.loads(line.captioning("doctor", "--json").stdout)["findings"]
     (told,) = (finding for finding in examined if finding["message"].startswith("score-nightly: "))
     assert (told["state"], run["name"] in told["message"]) == ("notice", True)
