@@ -118,7 +118,7 @@ def _prefect(settings: Settings) -> Iterator[Finding]:
     running = find_services(settings.home)
     address = settings.prefect_api_url or (f"{running.prefect}/api" if running else "")
     if not address:
-        yield Finding("prefect", "good", "no server is running: each run starts its own; `captioning up` keeps one running")
+        yield Finding("prefect", "good", "no server: each run starts its own; `captioning up` keeps one running")
         return
     remedy = "start it, or unset PREFECT_API_URL" if settings.prefect_api_url else "see logs/prefect-server.log"
     try:

@@ -123,6 +123,13 @@ def test_a_model_that_came_from_another_home_says_the_same(home: Path, use: Use,
     assert run(*asked).stdout == here
 
 
+def test_sampled_captions_are_those_of_the_seed(home: Path, photo: Path) -> None:
+    varied = ("--temperature", "1.2", "--top-k", "20", "--top-p", "0.95", "--top", "3", "--json")
+    first, again, other = (run("caption", str(photo), *varied, "--seed", seed).stdout for seed in ("5", "5", "50"))
+    assert first == again != other
+    assert len(json.loads(first)["photos"][0]["captions"]) == 3
+
+
 def test_exporting_and_importing_are_told_in_words_and_as_json(home: Path, use: Use, tmp_path: Path) -> None:
     parcel = tmp_path / "champion.zip"
     assert f"exported  {parcel}" in run("export-model", "--out", str(parcel)).stdout
