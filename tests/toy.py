@@ -1,10 +1,13 @@
-"""Profiles of toy size: the demo, which trains in seconds, and one of a folder of photographs."""
+"""Toy sizes: the demo, which trains in seconds, a profile of a folder of photographs, and a trained captioner."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 from components.profile import Profile
+from components.registry import tracking
+from components.registry.registration import add_version, challenge
 
 DEMO = {
     "dataset.scenes.images": "{train=48, dev=12}",
@@ -14,6 +17,7 @@ DEMO = {
     "evaluation.gallery": 4,
     "limits.max_unknown_rate": 0.5,
 }
+MODEL = Path(__file__).parent / "components/registry/schema-4.zip"
 ENCODER = {"name": "efficientnet_lite0", "weights": "package"}
 
 
@@ -28,3 +32,12 @@ def profile_of(root: Path, images: str, captions: str, encoder: Mapping[str, Any
     dataset = {"root": str(root), "holdout": 0.5, "sources": {"all": {"images": images, "captions": captions}}}
     content = {"name": "toy", "dataset": dataset, "encoder": ENCODER | dict(encoder), **sections}
     return Profile.model_validate(content)
+
+
+def register(folder: Path, digest: str = "digest") -> str:
+    """Unpacks the captioner into `folder` and registers it with the MLflow in use. Returns its run."""
+    with ZipFile(MODEL) as archive:
+        archive.extractall(folder)
+    with tracking.tracked_run("train", {}) as run_id:
+        challenge("captioner", add_version(folder, digest, "captioner", run_id, "a toy"))
+    return run_id

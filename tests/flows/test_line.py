@@ -94,7 +94,7 @@ def test_training_ends_with_a_registered_model_and_its_report(home: Path, traine
     assert not any(stage["reused"] for stage in trained["stages"])
     history = sqlite3.connect(home / "prefect" / "prefect.db")
     states = history.execute("select state_type, count(*) from task_run group by 1").fetchall()
-    assert states == [("COMPLETED", 16)]  # none lost
+    assert states == [("COMPLETED", 17)]  # none lost
     reports = history.execute("select count(*) from artifact where key like 'contract-%'").fetchone()
     assert reports == (6,)
     ((link,),) = history.execute("select data from artifact where type = 'markdown' and key = 'gallery'").fetchall()

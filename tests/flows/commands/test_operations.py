@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
@@ -14,15 +14,12 @@ import typer
 from typer.testing import CliRunner, Result
 
 from components.errors import ConfigurationError
-from components.registry import tracking
-from components.registry.registration import add_version, challenge
 from components.registry.versions import describe
 from flows.commands import cli, operations
 from flows.settings import settings
-from tests import commands
+from tests import commands, toy
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")  # its own imports warn
-MODEL = Path(__file__).parents[2] / "components/registry/schema-4.zip"
 COMMANDS = {
     "up": ["--check"],
     "worker": ["--queue"],
@@ -49,43 +46,11 @@ def run(*arguments: str) -> Result:
 
 
 @pytest.fixture
-def use(migrated: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Use]:
-    """Turns to a home, which is made when it is not there."""
-    for name in ("CAPTIONING_TRACKING_URI", "PREFECT_API_URL"):
-        monkeypatch.delenv(name, raising=False)
-
-    def turn(home: Path, *, connect: bool = True) -> Path:
-        mlflow.set_tracking_uri(None)
-        monkeypatch.setenv("CAPTIONING_HOME", str(home))
-        settings.cache_clear()
-        if not home.exists():
-            home.mkdir()
-            shutil.copy(migrated, home / "mlflow.db")
-        if connect:
-            tracking.connect(settings().mlflow, settings().model_files)
-        return home
-
-    yield turn
-    settings.cache_clear()
-    mlflow.set_tracking_uri(None)
-    mlflow.set_registry_uri(None)
-
-
-@pytest.fixture
 def home(use: Use, tmp_path: Path) -> Path:
     """A home in use with a champion of toy size, version 1."""
     folder = use(tmp_path / "home")
-    with zipfile.ZipFile(MODEL) as archive:
-        archive.extractall(tmp_path / "model")
-    register(tmp_path / "model", "digest-1")
+    toy.register(tmp_path / "model", "digest-1")
     return folder
-
-
-def register(folder: Path, digest: str) -> str:
-    """Registers the model as the next version. Returns its run."""
-    with tracking.tracked_run("train", {}) as run_id:
-        challenge("captioner", add_version(folder, digest, "captioner", run_id, "a card"))
-    return run_id
 
 
 @pytest.fixture
@@ -192,8 +157,8 @@ def test_relocate_leaves_a_server_alone(home: Path, monkeypatch: pytest.MonkeyPa
 @pytest.fixture
 def leftovers(home: Path, tmp_path: Path) -> Path:
     """The log of 100 days ago, beside a new one and a version that nothing needs."""
-    register(tmp_path / "model", "digest-2")
-    register(tmp_path / "model", "digest-3")
+    toy.register(tmp_path / "model", "digest-2")
+    toy.register(tmp_path / "model", "digest-3")
     old, new = home / "logs" / "old.log", home / "logs" / "new.log"
     old.parent.mkdir(exist_ok=True)
     for path in (old, new):

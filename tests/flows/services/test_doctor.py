@@ -10,7 +10,6 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import ZipFile
 
 import mlflow
 import pytest
@@ -18,16 +17,14 @@ from filelock import FileLock
 from typer.testing import CliRunner
 
 from components.registry import tracking
-from components.registry.registration import add_version, challenge
 from flows.commands import operations
 from flows.services import doctor
 from flows.services.doctor import Finding, run_checks
 from flows.services.running import LOCK, RUNNING
 from flows.settings import settings
-from tests import commands
+from tests import commands, toy
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")  # its own imports warn
-MODEL = Path(__file__).parents[2] / "components/registry/schema-4.zip"
 SUBJECTS = ["python", "packages", "home", "prefect", "mlflow", "champion", "gpu", "java"]
 NOWHERE = "http://127.0.0.1:9"
 Environment = Callable[..., None]
@@ -47,28 +44,16 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[Environment]:
 
 
 @pytest.fixture
-def home(migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: Environment) -> Iterator[Path]:
+def home(use: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home that is in use, with an empty registry; no Java and no GPU."""
-    for name in ("CAPTIONING_TRACKING_URI", "PREFECT_API_URL"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    folder = tmp_path / "home"
-    folder.mkdir()
-    environment(CAPTIONING_HOME=folder)
-    shutil.copy(migrated, folder / "mlflow.db")
-    tracking.connect(settings().mlflow, settings().model_files)
-    yield folder
-    mlflow.set_tracking_uri(None)
-    mlflow.set_registry_uri(None)
+    return use(tmp_path / "home")
 
 
 @pytest.fixture
 def champion(home: Path, tmp_path: Path) -> Path:
     """The folder of a registered model of toy size, the champion."""
-    with ZipFile(MODEL) as archive:
-        archive.extractall(tmp_path / "model")
-    with tracking.tracked_run("train", {}) as run_id:
-        challenge("captioner", add_version(tmp_path / "model", "digest", "captioner", run_id, "a card"))
+    toy.register(tmp_path / "model")
     return next((home / "artifacts").rglob("MLmodel")).parent
 
 
@@ -302,13 +287,16 @@ def test_a_champion_is_good_and_broken_when_its_files_are_gone(champion: Path) -
     requires("champion", "broken", "models:/captioner/1", remedy="captioning rollback")
 
 
-@pytest.mark.parametrize(("error", "words"), [(LookupError, "failed"), (KeyboardInterrupt, "killed")])
+@pytest.mark.parametrize(
+    ("error", "words", "remedy"),
+    [(LookupError, "failed", "run it again"), (KeyboardInterrupt, "killed", "the same command resumes it")],
+)
 def test_a_last_run_that_failed_is_noticed_until_one_has_not(
-    home: Path, error: type[BaseException], words: str
+    home: Path, error: type[BaseException], words: str, remedy: str
 ) -> None:
     with pytest.raises(error), tracking.tracked_run("train", {}):
         raise error
-    requires("last run", "notice", f"train: {words}, 0 minutes ago", remedy="run")
+    requires("last run", "notice", f"train: {words}, 0 minutes ago", remedy=remedy)
     with tracking.tracked_run("train", {}):
         pass
     requires("last run", "good", "train: finished, 0 minutes ago")
