@@ -155,26 +155,23 @@ def _telling_where(stage: Stage, folder: Path) -> Iterator[None]:
 
 def find_artifact(folder: Path) -> Artifact | None:
     """The artefact in `folder` when it is finished and intact, else none; a damaged folder is removed."""
-    artifact: Artifact | None
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         fields = {**manifest["artifact"], "path": folder, "parents": tuple(manifest["artifact"]["parents"])}
         artifact = _ARTIFACT.validate_python(fields)
         if folder.is_symlink() or folder.name != f"{artifact.stage}-{artifact.key[:16]}":
-            raise ValueError("it is of another folder")
+            raise ValueError("its manifest is of another folder")
         if digest_of(file_digests(folder)) != artifact.digest:
-            log.warning("%s does not match its manifest any more; it is made again", folder)
-            artifact = None
+            raise ValueError("its files are not those of its manifest")
+        return artifact
     except FileNotFoundError:
-        artifact = None
+        pass
     except (ValueError, KeyError, TypeError, RecursionError, IsADirectoryError, NotADirectoryError) as error:
-        log.warning("%s has a damaged manifest (%s); it is made again", folder, error)
-        artifact = None
+        log.warning("%s is damaged (%s); it is made again", folder, error)
     except OSError as error:
         raise CaptioningError(f"cannot read {folder}: {error}. Make it readable, or delete it") from error
-    if artifact is None:
-        _discard(folder)
-    return artifact
+    _discard(folder)
+    return None
 
 
 def _discard(folder: Path) -> None:

@@ -31,7 +31,7 @@ def evaluate_by_name(
     split: str | None = None,
     changes: list[Change] = [],  # noqa: B006 - never changed
 ) -> EvaluationResult:
-    """Judges a registered model on a split of a data set: scores and a gallery.
+    """Evaluates a registered model on a split of a data set: scores and a gallery.
 
     Args:
         profile: A profile's name (demo, flickr8k, coco2014), or the path of a TOML file on the worker's machine.

@@ -31,7 +31,7 @@ class RunInterruptedError(CaptioningError):
     """Ctrl-C, or SIGTERM."""
 
     def __init__(self, error: BaseException) -> None:
-        super().__init__("interrupted; the same command goes on where this run was")
+        super().__init__("interrupted; the same command resumes this run")
         ended = any(isinstance(cause, _Ended) for cause in causes(error))
         self.exit_code = 128 + (signal.SIGTERM if ended else signal.SIGINT)
 

@@ -18,7 +18,7 @@ R = TypeVar("R")
 KEY = "failure"
 PARAMETERS = ("profile", "request", "model", "name", "version", "split")
 """Parameters that say which data and which model."""
-GO_ON = "Run it again when that is mended: stages that are finished are reused, and work goes on where it stopped."
+GO_ON = "Run it again once that is fixed: finished stages are reused, and an unfinished one resumes where it stopped."
 REMEDIES = {
     2: "A parameter or a profile is wrong: change what the message names. Nothing was started.",
     3: f"The data broke a contract. The run in MLflow has every rule and offender in `contracts.html`. {GO_ON}",

@@ -29,7 +29,7 @@ def promote_model(
     version: str | None = None,
     policy: PromotionPolicy = PromotionPolicy(),  # noqa: B008 - frozen
 ) -> PromotionResult:
-    """Judges a version (without one, the challenger) by the policy, and makes it champion if it is to be."""
+    """Decides on a version (by default the challenger) by the policy, and makes it champion if it passes."""
     use_mlflow()
     challenger = describe(f"models:/{name}/{version}" if version else f"models:/{name}@challenger")
     champion = promotion.find_champion(name)

@@ -10,24 +10,24 @@ import typer
 from components.errors import CaptioningError, ConfigurationError
 from components.redaction import redacted
 from flows.commands import operations, output
+from flows.commands.console import configure_logging, log_profile, show
 from flows.commands.operations import CHAMPION, JsonOption, ModelOption
-from flows.commands.run_context import CHEAP, prefect, read_tables
+from flows.commands.run_context import prefect
 from flows.errors import RunInterruptedError, end_at_sigterm
-from flows.named_profiles import load_profile, read_changes
+from flows.named_profiles import load_profile
 
 if TYPE_CHECKING:
     from components.profile import Profile
 
-BROKEN = 3
-"""Exit code of a command that found a contract broken."""
-QUARANTINED = 4
-"""Exit code of a command that did its work but could not read some of its inputs."""
+CHEAP = ("captions", "vocabulary", "images")
+"""Tables that `captioning check` validates in seconds to minutes, and by default."""
+TABLES = (*CHEAP, "embeddings", "training_set")
+"""The others need the embeddings, which are made where there are none."""
 BEGIN_A_HOME = ("train", "check", "import-model", "up", "worker")
 """Commands that make the home when it is not there; the others need what these leave."""
 
-
 app = typer.Typer(
-    help="A production line for image captions: train, judge, register and run a captioner.",
+    help="A production line for image captions: train, evaluate, register and run a captioner.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -41,22 +41,12 @@ SetOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Replace a value, such as decoder.lstm_units=512. Repeatable."),
 ]
 BeamOption = Annotated[int, typer.Option("--beam", min=1, help="Hypotheses kept by the search; 1 is greedy.")]
-NameOption = Annotated[str, typer.Option("--name", help="The registered model.")]
-PolicyOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Replace a value of the rule: minimum=better, max_slower=2, max_larger=5, allow_warnings=false.",
-    ),
-]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks and the libraries' own logs.")]
 
 
 @app.callback()
 def prepare(context: typer.Context, debug: DebugOption = False) -> None:
     """Options before a command are for every command."""
-    from flows.commands.console import configure_logging
     from flows.settings import prepare_environment, settings
 
     home, logs = settings().home, settings().logs
@@ -75,38 +65,35 @@ def prepare(context: typer.Context, debug: DebugOption = False) -> None:
 
 @app.command()
 def train(profile: ProfileOption, changes: SetOption = None, as_json: JsonOption = False) -> None:
-    """Run the training flow, from photographs to a registered model. Exit code 4: photographs could not be read."""
+    """Run the training flow, from photographs to a registered model. Exits 4 if photographs could not be read."""
     chosen = _read_profile(profile, changes)
     with prefect(new_home=True):
-        from flows.commands.console import log_profile
         from flows.train import train_captioner
 
         log_profile(chosen)
         result = train_captioner(chosen)
-    if output.training(result, as_json):
-        raise typer.Exit(QUARANTINED)
+    show(output.training(result), as_json)
 
 
 @app.command()
 def check(
     profile: ProfileOption,
-    only: Annotated[
-        str,
-        typer.Option("--only", help="Tables, by commas: captions, vocabulary, images, embeddings, training_set."),
-    ] = ",".join(CHEAP),
+    only: Annotated[str, typer.Option("--only", help=f"Tables, separated by commas: {', '.join(TABLES)}.")] = ",".join(
+        CHEAP
+    ),
     changes: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge a data set by its contracts; train nothing. Exit code 3: one is broken, 4: some files were not read."""
-    chosen, tables = _read_profile(profile, changes), read_tables(only)
+    """Validate a data set by its contracts. Exits 3 if one is broken, 4 if some files could not be read."""
+    chosen, tables = _read_profile(profile, changes), [table.strip() for table in only.split(",")]
+    if unknown := set(tables) - set(TABLES):
+        names = ", ".join(sorted(unknown))
+        raise ConfigurationError(f"--only: there is no table {names}; there is {', '.join(TABLES)}")
     with prefect(new_home=True):
         from flows.check import check_data
 
         result = check_data(chosen, tables)
-    if not output.check(result, as_json):
-        raise typer.Exit(BROKEN)
-    if result.unreachable:
-        raise typer.Exit(QUARANTINED)
+    show(output.check(result), as_json)
 
 
 @app.command()
@@ -120,16 +107,14 @@ def evaluate(
     changes: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge a registered model on a split: scores and a gallery."""
+    """Evaluate a registered model on a split: scores and a gallery."""
     chosen = _read_profile(profile, changes)
     with prefect():
-        from flows.commands.console import log_profile
         from flows.evaluate import evaluate_captioner
 
         log_profile(chosen)
         result = evaluate_captioner(model, chosen, split, against)
-    if output.evaluation(result, as_json):
-        raise typer.Exit(QUARANTINED)
+    show(output.evaluation(result), as_json)
 
 
 @app.command()
@@ -140,7 +125,7 @@ def score(
             "--images", help="A folder, a zip, a Parquet table with a column `path`, or a text file of paths."
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder of Parquet files; it grows by what is new.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of Parquet files; new rows are added.")],
     model: ModelOption = CHAMPION,
     beam: BeamOption = 1,
     engine: Annotated[
@@ -149,12 +134,12 @@ def score(
     ] = "local",
     as_json: JsonOption = False,
 ) -> None:
-    """Run the batch scoring flow. Exit code 4: done, but some images could not be read."""
+    """Run the batch scoring flow. Exits 4 if some images could not be read."""
     from components.archives.image_archive import is_url
     from components.scoring.dataset import prepare_folder
     from components.scoring.inputs import list_images
 
-    prepare_folder(out.absolute())  # a wrong path is told before anything is started
+    prepare_folder(out.absolute())  # a wrong path is reported before anything starts
     if not (listing := list_images(images, marked=False)).inputs:
         found = listing.summary() or "it is empty"
         raise ConfigurationError(f"{images} holds no image that can be captioned; {found}")
@@ -165,8 +150,7 @@ def score(
 
         request = ScoringRequest(images=place, out=out.absolute(), model=model, beam=beam, engine=engine)
         result = score_images(request)
-    if output.scoring(result, as_json):
-        raise typer.Exit(QUARANTINED)
+    show(output.scoring(result), as_json)
 
 
 @app.command()
@@ -175,25 +159,21 @@ def caption(
     model: ModelOption = CHAMPION,
     beam: BeamOption = 1,
     temperature: Annotated[
-        float | None,
-        typer.Option("--temperature", help="Draw words at random, the bolder the higher (1 is neutral)."),
+        float | None, typer.Option("--temperature", help="Sample words; higher is more varied (1 is neutral).")
     ] = None,
-    top_k: Annotated[int, typer.Option("--top-k", help="Draw from so many of the most probable words; 0: all.")] = 0,
+    top_k: Annotated[int, typer.Option("--top-k", help="Sample from the K most probable words; 0: all.")] = 0,
     top_p: Annotated[
-        float, typer.Option("--top-p", help="Draw from the fewest words that together are so probable.")
+        float,
+        typer.Option("--top-p", help="Sample from the smallest set of words whose total probability is P."),
     ] = 1.0,
-    seed: Annotated[int, typer.Option("--seed", help="Of the drawing.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed for sampling.")] = 0,
     top: Annotated[
         int,
-        typer.Option(
-            "--top",
-            min=1,
-            help="Captions a photograph: so many draws, or the best of a beam at least so wide, by a word's mean.",
-        ),
+        typer.Option("--top", min=1, help="N samples, or the N best of a beam by mean log-probability per word."),
     ] = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Caption photographs now, without Prefect. Exit code 4: some could not be read."""
+    """Caption photographs now, without Prefect. Exits 4 if some could not be read."""
     from components.registry import versions
     from flows.commands.photos import caption_photos, choose_search, require_some
     from flows.settings import use_mlflow
@@ -202,46 +182,14 @@ def caption(
     require_some(photos)
     use_mlflow(create=False)
     found = caption_photos(photos, versions.load_captioner(model), search, top)
-    if output.captions(found, as_json):
-        raise typer.Exit(QUARANTINED)
-
-
-@app.command()
-def promote(
-    name: NameOption = "captioner",
-    version: Annotated[str | None, typer.Option("--version", help="Of the model; by default its challenger.")] = None,
-    changes: PolicyOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Make a version the champion, if it is to be by the rule. Exit code 1: it is not."""
-    from components.profile import read_section
-    from components.registry.decision import PromotionPolicy
-
-    policy = read_section(PromotionPolicy, read_changes(changes))
-    with prefect():
-        from flows.promote import promote_model
-
-        result = promote_model(name, version, policy)
-    if not output.promotion(result, as_json):
-        raise typer.Exit(1)
-
-
-@app.command()
-def rollback(name: NameOption = "captioner", as_json: JsonOption = False) -> None:
-    """Make the champion before this one champion again, without asking the rule."""
-    from flows.settings import require_home
-
-    require_home()  # before Prefect is imported, which makes its folder
-    from flows.promote import roll_back
-
-    output.rollback(*roll_back(name), as_json)
+    show(output.captions(found), as_json)
 
 
 app.add_typer(operations.app)
 
 
 def _read_profile(name: str, changes: list[str] | None) -> "Profile":
-    """What it names must be there: that is told before anything is started."""
+    """The profile; what it names must be there, so that a mistake is reported before anything starts."""
     from components.dataset.sources import require_local
     from components.encoder.encoders import find_encoders
 

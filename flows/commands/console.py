@@ -6,10 +6,13 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+import typer
+from rich.console import Console, RenderableType
 
 from components.errors import readable
 
@@ -18,7 +21,42 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+NEGATIVE = 1
+"""Exit code: the answer is no."""
+BROKEN = 3
+"""Exit code: a contract is broken."""
+QUARANTINED = 4
+"""Exit code: the work is done, but some inputs could not be read."""
+
 OURS = ("components", "data_contracts", "flows")
+
+
+@dataclass(frozen=True)
+class Output:
+    """The result of a command."""
+
+    facts: Mapping[str, Any]
+    """The object that `--json` prints."""
+    lines: Iterable[RenderableType]
+    """The same for people: texts and tables."""
+    exit_code: int = 0
+
+
+def show(output: Output, as_json: bool) -> None:
+    """Prints a result on standard output, as one JSON object or as lines, and ends with its exit code."""
+    if as_json:
+        sys.stdout.write(json.dumps(output.facts, ensure_ascii=False, default=str) + "\n")
+    else:
+        print_lines(output.lines)
+    if output.exit_code:
+        raise typer.Exit(output.exit_code)
+
+
+def print_lines(lines: Iterable[RenderableType]) -> None:
+    """Prints on standard output, every text as it is; without colours where that is no terminal."""
+    console = Console(soft_wrap=True, markup=False, emoji=False, highlight=False)
+    for line in lines:
+        console.print(line)
 
 
 class _StandardError(logging.Handler):
@@ -50,20 +88,10 @@ def configure_logging(debug: bool, libraries: Path) -> None:
 
 
 def log_profile(profile: "Profile") -> None:
-    """What the profile says and the command line changed, a line a section; MLflow has the defaults too."""
+    """Logs the values that the profile and the command line changed, one line per section; MLflow has all of them."""
     for section, values in profile.model_dump(mode="json", exclude_defaults=True).items():
         text = " ".join(f"{k}={_short(v)}" for k, v in values.items()) if isinstance(values, dict) else values
         log.info("%s: %s", section, text)
-
-
-def console() -> Console:
-    """Standard output; plain where it is no terminal, and every text as it is."""
-    return Console(soft_wrap=True, markup=False, emoji=False, highlight=False)
-
-
-def print_json(**content: Any) -> None:
-    """One JSON object on standard output."""
-    sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
 
 
 def _short(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The commands that keep the line running, beside those that caption: servers, schedules, backup, cleaning."""
+"""The commands that keep the line running: promotion, servers, schedules, backup, cleaning."""
 
 import os
 import signal
@@ -10,14 +10,57 @@ from typing import Annotated
 import typer
 
 from components.errors import ConfigurationError
-from flows.commands import output_operations as show
+from flows.commands import output
+from flows.commands import output_operations as printed
+from flows.commands.console import print_lines, show
+from flows.commands.run_context import prefect
+from flows.named_profiles import read_changes
 
 CHAMPION = "models:/captioner@champion"
 
 ModelOption = Annotated[str, typer.Option("--model", help="models:/NAME@ALIAS or models:/NAME/VERSION.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")]
+NameOption = Annotated[str, typer.Option("--name", help="The registered model.")]
+PolicyOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Replace a value of the rule: minimum=better, max_slower=2, max_larger=5, allow_warnings=false.",
+    ),
+]
 
 app = typer.Typer()
+
+
+@app.command()
+def promote(
+    name: NameOption = "captioner",
+    version: Annotated[str | None, typer.Option("--version", help="The version; by default the challenger.")] = None,
+    changes: PolicyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Promote a version if it passes the rule; exits 1 if not."""
+    from components.profile import read_section
+    from components.registry.decision import PromotionPolicy
+
+    policy = read_section(PromotionPolicy, read_changes(changes))
+    with prefect():
+        from flows.promote import promote_model
+
+        result = promote_model(name, version, policy)
+    show(output.promotion(result), as_json)
+
+
+@app.command()
+def rollback(name: NameOption = "captioner", as_json: JsonOption = False) -> None:
+    """Make the previous champion champion again, without asking the rule."""
+    from flows.settings import require_home
+
+    require_home()  # before Prefect is imported, which makes its folder
+    from flows.promote import roll_back
+
+    show(output.rollback(*roll_back(name)), as_json)
 
 
 @app.command()
@@ -30,20 +73,20 @@ def up(
     from flows.settings import settings
 
     with services(settings()) as (found, line):
-        show.services(found, scheduled_on(settings()))
+        print_lines(printed.services(found, scheduled_on(settings())))
         if not check:
             line.watch()
-            show.ending()
+            print_lines(["Ending. If this cuts off a run, the next run of that kind resumes it."])
 
 
 @app.command()
 def worker(
     queues: Annotated[
         list[str] | None,
-        typer.Option("--queue", metavar="NAME", help="Take runs of this queue only (default, gpu). Repeatable."),
+        typer.Option("--queue", metavar="NAME", help="Run only this queue (default, gpu). Repeatable."),
     ] = None,
 ) -> None:
-    """Apply the deployments to the Prefect server at PREFECT_API_URL, and run what is scheduled, until ended."""
+    """Apply the deployments to the Prefect server at PREFECT_API_URL, and run what is scheduled, until Ctrl-C."""
     from flows.services import worker as work
     from flows.settings import require_home, settings
 
@@ -58,13 +101,17 @@ def worker(
 
 @app.command()
 def doctor(as_json: JsonOption = False) -> None:
-    """Look at packages, servers, disk, champion and last runs, and say what to do. Exit code 1: something is broken."""
+    """Check packages, servers, disk, champion and last runs, and say what to do. Exits 1 if something is broken."""
     from flows.services.doctor import run_checks
     from flows.settings import settings
 
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"  # with more, a server that is down holds it up for a minute
-    if not show.findings(run_checks(settings()), as_json):
-        raise typer.Exit(1)
+    found = []
+    for finding in run_checks(settings()):  # each is printed as it comes: some take seconds
+        found.append(finding)
+        if not as_json:
+            print_lines(printed.finding(finding))
+    show(printed.findings(found), as_json)
 
 
 @app.command()
@@ -73,31 +120,35 @@ def export_model(
     model: ModelOption = CHAMPION,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a registered model and its evaluations as one file, which another installation imports."""
+    """Write a registered model and its evaluations to one file, for `import-model` in another home."""
     from components.registry import transfer
     from flows.settings import use_mlflow
 
     use_mlflow(create=False)
-    show.exported(transfer.export_model(model, out), as_json)
+    show(printed.exported(transfer.export_model(model, out)), as_json)
 
 
 @app.command()
 def import_model(
-    file: Annotated[Path, typer.Argument(help="What export-model wrote. A model is code: only from people you trust.")],
-    name: Annotated[str | None, typer.Option("--name", help="Registered model; by default the name it had.")] = None,
+    file: Annotated[
+        Path, typer.Argument(help="A file from export-model. A model is code: import it only from people you trust.")
+    ],
+    name: Annotated[
+        str | None, typer.Option("--name", help="The registered model; by default the name it had.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Register a model that was exported, with its evaluations; every file's digest is checked first."""
+    """Register an exported model with its evaluations; every file's digest is checked first."""
     from components.registry import transfer
     from flows.settings import use_mlflow
 
     use_mlflow()
-    show.imported(transfer.import_model(file, name), as_json)
+    show(printed.imported(transfer.import_model(file, name)), as_json)
 
 
 @app.command()
 def relocate(as_json: JsonOption = False) -> None:
-    """After the home folder was copied or moved: have MLflow use the files in it. Keeps a copy of the database."""
+    """After the home folder was copied or moved: point MLflow to the files in it. Keeps a copy of the database."""
     from components.registry import relocation
     from flows.settings import settings
 
@@ -105,19 +156,22 @@ def relocate(as_json: JsonOption = False) -> None:
         raise ConfigurationError(
             f"CAPTIONING_TRACKING_URI names a server or database: unset it to relocate {settings().database}"
         )
-    show.relocated(relocation.relocate(settings().database, settings().model_files), as_json)
+    addresses = relocation.relocate(settings().database, settings().model_files)
+    show(printed.relocated(addresses), as_json)
 
 
 @app.command()
 def clean(
-    days: Annotated[int, typer.Option("--older-than", min=0, metavar="DAYS", help="What was not used for so long.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this, only tell.")] = False,
+    days: Annotated[
+        int, typer.Option("--older-than", min=0, metavar="DAYS", help="Items unused for at least DAYS days.")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Delete; otherwise only list.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show, and with --yes free, what nobody used lately; never what a model with an alias or a rollback needs."""
+    """List, and with --yes delete, what nobody used lately; never what a model with an alias or a rollback needs."""
     from components.registry import cleanup
     from flows.settings import settings, use_mlflow
 
     use_mlflow(create=False)
     plan = cleanup.plan_cleaning(settings().home, timedelta(days=days))
-    show.cleaning(plan, cleanup.clean(plan) if yes else None, as_json)
+    show(printed.cleaning(plan, cleanup.clean(plan) if yes else None), as_json)

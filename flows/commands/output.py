@@ -1,15 +1,16 @@
-"""What the commands that train, judge and caption print: for people, or as JSON."""
+"""What the commands that train, evaluate and caption print: the object for `--json`, and lines for people."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from components.archives.listing import Listing
 from components.decoder.caption import percent
-from flows.commands.console import console, print_json
+from flows.commands.console import BROKEN, NEGATIVE, QUARANTINED, Output
 
 if TYPE_CHECKING:
     from components.decoder.caption import Caption
@@ -25,180 +26,143 @@ if TYPE_CHECKING:
     from flows.train import TrainingResult
 
 MAX_ROWS = 5
-"""Rows that break a rule."""
+"""Rows of a list that may be long."""
 
 
-def training(result: "TrainingResult", as_json: bool) -> int:
-    """Stages, scores, a few captions, gallery and model. Returns how many photographs could not be read."""
-    stages = [{"name": s.stage, "seconds": round(s.seconds, 2), "reused": s.reused} for s in result.stages]
-    if as_json:
-        print_json(
-            run_id=result.run_id,
-            model_uri=result.model.uri,
-            version=result.model.version,
-            bytes=result.model_bytes,
-            metrics=result.summary.metrics,
-            report=str(result.gallery),
-            stages=stages,
-            warnings=[rule.rule for rule in result.warnings],
-            unreachable=_pairs(result.unreachable),
-        )
-        return len(result.unreachable)
+def training(result: "TrainingResult") -> Output:
+    """Stages, scores, a few captions, gallery and model."""
+    model, stages = result.model, result.stages
+    facts = {
+        "run_id": result.run_id,
+        "model_uri": model.uri,
+        "version": model.version,
+        "bytes": result.model_bytes,
+        "metrics": result.summary.metrics,
+        "report": result.gallery,
+        "stages": [{"name": s.stage, "seconds": round(s.seconds, 2), "reused": s.reused} for s in stages],
+        "warnings": [rule.rule for rule in result.warnings],
+        "unreachable": _pairs(result.unreachable),
+    }
     table = Table("stage", "seconds", "", box=None, header_style="bold")
     for stage in stages:
-        table.add_row(str(stage["name"]), f"{stage['seconds']:.1f}", "reused" if stage["reused"] else "")
-    out = console()
-    out.print(table)
-    _warnings(out, result.warnings)
-    _scores(out, result.summary)
-    for name, caption in result.summary.examples:
-        out.print(f"  {name}  {caption}")
-    out.print(f"gallery  {result.gallery}")
-    aliases = f" ({', '.join(result.model.aliases)})" if result.model.aliases else ""
-    out.print(f"model    {result.model.uri}{aliases}, {result.model_bytes / 1e6:.0f} MB")
-    if "champion" not in result.model.aliases:
-        out.print("         The champion stays another version, and is what commands use; to use this one:")
-        out.print(f"         captioning caption --model {result.model.uri} PHOTO")
-    _unreachable(out, result.unreachable)
-    return len(result.unreachable)
+        table.add_row(stage.stage, f"{stage.seconds:.1f}", "reused" if stage.reused else "")
+    lines: list[RenderableType] = [
+        table,
+        *map(_rule, result.warnings),
+        *_scores(result.summary),
+        *(f"  {name}  {caption}" for name, caption in result.summary.examples),
+        f"gallery  {result.gallery}",
+        f"model    {with_aliases(model)}, {result.model_bytes / 1e6:.0f} MB",
+    ]
+    if "champion" not in model.aliases:
+        lines.append("Commands still use the champion. To use this version:")
+        lines.append(f"  captioning caption --model {model.uri} PHOTO")
+    lines += _unreachable(result.unreachable)
+    return Output(facts, lines, QUARANTINED if result.unreachable else 0)
 
 
-def check(result: "CheckResult", as_json: bool) -> bool:
-    """Every rule, the broken ones with what to do. Returns whether no critical rule is broken."""
+def check(result: "CheckResult") -> Output:
+    """Every table's verdict, and the broken rules with what to do."""
     passed = all(report.passed for report in result.reports)
-    rules = [rule for report in result.reports for rule in report.rules]
-    if as_json:
-        names = ("table", "rule", "severity", "passed", "observed", "expected", "offenders")
-        line = [{name: getattr(rule, name) for name in names} for rule in rules]
-        print_json(passed=passed, rules=line, unreachable=_pairs(result.unreachable))
-        return passed
-    out = console()
+    columns = ("table", "rule", "severity", "passed", "observed", "expected", "offenders")
+    rules = [{name: getattr(rule, name) for name in columns} for report in result.reports for rule in report.rules]
+    lines: list[RenderableType] = []
     for report in result.reports:
         verdict = "passed" if report.passed else "broken"
-        out.print(f"{report.table}: {verdict}, {report.rows:,} rows, {len(report.rules)} rules")
+        lines.append(f"{report.table}: {verdict}, {report.rows:,} rows, {len(report.rules)} rules")
         for rule in report.violations + report.warnings:
-            found = f"expected {rule.expected}; found {rule.observed}. {rule.remedy}"
-            out.print(f"  {rule.severity}: {rule.table}, {rule.rule}: {found}")
-            for offender in rule.offenders[:MAX_ROWS]:
-                out.print(f"    {offender}")
-            if rule.count > MAX_ROWS:
-                out.print(f"    … and {rule.count - MAX_ROWS:,} more: the page has the first {len(rule.offenders)}")
-    _unreachable(out, result.unreachable)
-    out.print(f"page  {result.page}")
-    return passed
+            lines.append(f"  {_rule(rule)}")
+            lines += _few(rule.offenders, rule.count, f"the page has the first {len(rule.offenders)}", indent=4)
+    lines += [*_unreachable(result.unreachable), f"page  {result.page}"]
+    code = (QUARANTINED if result.unreachable else 0) if passed else BROKEN
+    return Output({"passed": passed, "rules": rules, "unreachable": _pairs(result.unreachable)}, lines, code)
 
 
-def evaluation(result: "EvaluationResult", as_json: bool) -> int:
-    """The scores and the gallery. Returns the photographs not read for now."""
-    summary = result.summary
-    if as_json:
-        print_json(
-            run_id=result.run_id,
-            model_uri=result.model.uri,
-            split=summary.split,
-            images=summary.images,
-            tokenizer=summary.tokenizer,
-            metrics=summary.metrics,
-            intervals=summary.intervals,
-            against=result.against and result.against.uri,
-            differences=[asdict(found) | {"verdict": found.verdict} for found in result.differences],
-            report=str(result.gallery),
-            unreachable=_pairs(result.unreachable),
-        )
-        return len(result.unreachable)
-    out = console()
-    out.print(f"{result.model.uri} on {summary.split}, {summary.images:,} images")
-    _warnings(out, result.warnings)
-    _scores(out, summary)
-    if result.against:
-        _differences(out, result.against.uri, result.differences)
-    out.print(f"gallery  {result.gallery}")
-    _unreachable(out, result.unreachable)
-    return len(result.unreachable)
+def evaluation(result: "EvaluationResult") -> Output:
+    """The scores, how they compare with another model's, and the gallery."""
+    summary, against = result.summary, result.against
+    facts = {
+        "run_id": result.run_id,
+        "model_uri": result.model.uri,
+        "split": summary.split,
+        "images": summary.images,
+        "tokenizer": summary.tokenizer,
+        "metrics": summary.metrics,
+        "intervals": summary.intervals,
+        "against": against and against.uri,
+        "differences": [asdict(found) | {"verdict": found.verdict} for found in result.differences],
+        "report": result.gallery,
+        "unreachable": _pairs(result.unreachable),
+    }
+    lines = [
+        f"{result.model.uri} on {summary.split}, {summary.images:,} images",
+        *map(_rule, result.warnings),
+        *_scores(summary),
+        *(_differences(against, result.differences) if against else ()),
+        f"gallery  {result.gallery}",
+        *_unreachable(result.unreachable),
+    ]
+    return Output(facts, lines, QUARANTINED if result.unreachable else 0)
 
 
-def promotion(result: "PromotionResult", as_json: bool) -> bool:
-    """What was decided and why. Returns whether the challenger is the champion now."""
+def promotion(result: "PromotionResult") -> Output:
+    """The decision and its reasons."""
     decision, before = result.decision, result.champion
-    if as_json:
-        print_json(
-            run_id=result.run_id,
-            challenger=result.challenger.uri,
-            champion_before=before and before.uri,
-            **asdict(decision),
-        )
-        return decision.promote
-    out = console()
-    line = "is the champion now" if decision.promote else "does not become champion"
-    out.print(f"{result.challenger.uri} {line}")
-    for reason in decision.reasons:
-        out.print(f"  {'against it' if reason in decision.against else 'for it':10}  {reason}")
+    facts = {"run_id": result.run_id, "challenger": result.challenger.uri, "champion_before": before and before.uri}
+    reasons = (f"  {'against it' if why in decision.against else 'for it':10}  {why}" for why in decision.reasons)
+    verdict = "is the champion now" if decision.promote else "does not become champion"
+    lines = [f"{result.challenger.uri} {verdict}", *reasons]
     if not decision.promote:
-        out.print("Train or choose another (--version), or set other bounds of the rule, such as --set max_slower=2.")
-    if decision.promote and before:
-        out.print(f"the champion was {before.uri}; to go back: captioning rollback")
-    return decision.promote
+        lines.append("Train or choose another (--version), or change the rule, such as --set max_slower=2.")
+    elif before:
+        lines.append(f"The champion was {before.uri}; to go back: captioning rollback")
+    return Output(facts | asdict(decision), lines, 0 if decision.promote else NEGATIVE)
 
 
-def rollback(was: "RegisteredModel", now: "RegisteredModel", as_json: bool) -> None:
+def rollback(was: "RegisteredModel", now: "RegisteredModel") -> Output:
     """Which model is champion again."""
-    if as_json:
-        print_json(was=was.uri, champion=now.uri)
-    else:
-        console().print(f"{now.uri} is the champion again; it was {was.uri}")
+    line = f"{now.uri} is the champion again; it was {was.uri}"
+    return Output({"was": was.uri, "champion": now.uri}, [line])
 
 
-def scoring(result: "ScoringResult", as_json: bool) -> int:
-    """Where the predictions are and what is in them. Returns how many images were quarantined."""
-    if as_json:
-        print_json(
-            run_id=result.run_id,
-            model_uri=result.model.uri,
-            predictions=str(result.predictions),
-            known=result.known,
-            captioned=result.captioned,
-            quarantined=[{"uri": uri, "error": error} for uri, error in result.quarantined],
-            ignored=result.ignored,
-        )
-        return len(result.quarantined)
-    out = console()
+def scoring(result: "ScoringResult") -> Output:
+    """Where the predictions are and what is in them."""
+    facts = {
+        "run_id": result.run_id,
+        "model_uri": result.model.uri,
+        "predictions": result.predictions,
+        "known": result.known,
+        "captioned": result.captioned,
+        "quarantined": [{"uri": uri, "error": error} for uri, error in result.quarantined],
+        "ignored": result.ignored,
+    }
+    bad = [f"{uri}: {error}" for uri, error in result.quarantined]
     known = f", {result.known:,} were there already" if result.known else ""
-    line = f"{result.captioned:,} captioned, {len(result.quarantined):,} quarantined by {result.model.uri}{known}"
-    out.print(line)
-    for uri, error in result.quarantined[:20]:
-        out.print(f"  {uri}: {error}")
-    if len(result.quarantined) > 20:
-        out.print(f"  … and {len(result.quarantined) - 20:,} more: see the rows whose status is quarantined")
-    if ignored := Listing((), result.ignored).summary():
-        out.print(ignored)
-    _warnings(out, result.warnings)
-    out.print(f"predictions  {result.predictions}")
-    return len(result.quarantined)
+    ignored = Listing((), result.ignored).summary()
+    lines = [
+        f"{result.captioned:,} captioned, {len(bad):,} quarantined by {result.model.uri}{known}",
+        *_few(bad, len(bad), "see the rows whose status is quarantined"),
+        *([ignored] if ignored else []),
+        *map(_rule, result.warnings),
+        f"predictions  {result.predictions}",
+    ]
+    return Output(facts, lines, QUARANTINED if bad else 0)
 
 
-def captions(found: Sequence["CaptionedPhoto"], as_json: bool) -> int:
-    """Each photograph with its captions. Returns how many photographs could not be read."""
-    bad = sum(bool(photo.error) for photo in found)
-    if as_json:
-        print_json(
-            photos=[
-                {
-                    "photo": str(photo.photo),
-                    "captions": [_caption(caption) for caption in photo.captions],
-                    "error": photo.error,
-                }
-                for photo in found
-            ]
-        )
-        return bad
-    out = console()
+def captions(found: Sequence["CaptionedPhoto"]) -> Output:
+    """Each photograph with its captions, or why it has none."""
+    photos = [{"photo": p.photo, "captions": [*map(_caption, p.captions)], "error": p.error} for p in found]
+    lines: list[RenderableType] = []
     for photo in found:
-        out.print(str(photo.photo), style="bold")
-        for caption in photo.captions:
-            out.print(f"  {caption.text}  ({percent(caption.logprob)})")
-        if photo.error:
-            out.print(f"  {photo.error}")
-    return bad
+        lines.append(Text(str(photo.photo), style="bold"))
+        lines += [f"  {caption.text}  ({percent(caption.logprob)})" for caption in photo.captions]
+        lines += [f"  {photo.error}"] if photo.error else []
+    return Output({"photos": photos}, lines, QUARANTINED if any(photo.error for photo in found) else 0)
+
+
+def with_aliases(model: "RegisteredModel") -> str:
+    """The model's address, and the aliases that it has."""
+    return f"{model.uri} ({', '.join(model.aliases)})" if model.aliases else model.uri
 
 
 def _caption(caption: "Caption") -> dict[str, Any]:
@@ -207,46 +171,47 @@ def _caption(caption: "Caption") -> dict[str, Any]:
     return {"caption": caption.text, "logprob": caption.logprob, "words": by_word}
 
 
-def _scores(out: Console, summary: "Summary") -> None:
+def _scores(summary: "Summary") -> Iterator[str]:
     """The official scores with their intervals, and on a line of their own what a good score can hide."""
-    out.print(f"scores ({summary.tokenizer} tokenizer; 1 is what papers print as 100; 95 % intervals)")
+    yield f"scores ({summary.tokenizer} tokenizer; 1 is what papers print as 100; 95 % intervals)"
     if summary.tokenizer == "unicode":
         from components.evaluation.summary import NOT_ENGLISH
 
-        out.print(NOT_ENGLISH)
+        yield NOT_ENGLISH
     for name, (low, high) in summary.intervals.items():
-        out.print(f"  {name:8} {summary.metrics[name]:.3f}  {low:.3f} to {high:.3f}")
+        yield f"  {name:8} {summary.metrics[name]:.3f}  {low:.3f} to {high:.3f}"
     others = {name: value for name, value in summary.metrics.items() if name not in summary.intervals}
     figures = (f"{name} {value:.3f}" if value < 20 else f"{name} {value:,.0f}" for name, value in others.items())
-    out.print(f"  {'  '.join(figures)}")
+    yield f"  {'  '.join(figures)}"
 
 
-def _differences(out: Console, against: str, differences: Sequence["Difference"]) -> None:
-    out.print(
-        f"against {against} (paired bootstrap; p: of so large a difference by chance; tie: none is shown)",
-    )
+def _differences(against: "RegisteredModel", differences: Sequence["Difference"]) -> Iterator[str]:
+    yield f"against {against.uri} (paired bootstrap; p: chance of a difference this large; tie: not significant)"
     for found in differences:
         line = f"  {found.metric:8} {found.first:.3f} - {found.second:.3f} = {found.first - found.second:+.3f}"
-        out.print(f"{line}  {found.low:+.3f} to {found.high:+.3f}  p {found.p:.4f}  {found.verdict}")
+        yield f"{line}  {found.low:+.3f} to {found.high:+.3f}  p {found.p:.4f}  {found.verdict}"
+
+
+def _rule(rule: "RuleResult") -> str:
+    broken = f"{rule.severity}: {rule.table}, {rule.rule}"
+    return f"{broken}: expected {rule.expected}; found {rule.observed}. {rule.remedy}"
+
+
+def _few(rows: Sequence[str], count: int, where: str, indent: int = 2) -> list[str]:
+    """The first of `count` rows, and where the others are."""
+    shown = [*rows[:MAX_ROWS], *([f"… and {count - MAX_ROWS:,} more: {where}"] if count > MAX_ROWS else [])]
+    return [f"{'':{indent}}{row}" for row in shown]
 
 
 def _pairs(unreachable: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
     return [{"photograph": name, "reason": reason} for name, reason in unreachable]
 
 
-def _unreachable(out: Console, unreachable: Sequence[tuple[str, str]]) -> None:
-    """What the run did without. It is no verdict on these files."""
+def _unreachable(unreachable: Sequence[tuple[str, str]]) -> list[str]:
+    """The photographs that the run did without."""
     if not unreachable:
-        return
+        return []
     many = f"{len(unreachable):,} photographs" if len(unreachable) > 1 else "1 photograph"
-    out.print(f"{many} could not be read, and this run is without them. Run again once that is fixed:")
-    for name, error in unreachable[:MAX_ROWS]:
-        out.print(f"  {name}: {error}")
-    if len(unreachable) > MAX_ROWS:
-        out.print(f"  … and {len(unreachable) - MAX_ROWS:,} more: see quarantine.csv of the run in MLflow")
-
-
-def _warnings(out: Console, rules: Sequence["RuleResult"]) -> None:
-    for rule in rules:
-        line = f"warning: {rule.table}, {rule.rule}: expected {rule.expected}; found {rule.observed}. {rule.remedy}"
-        out.print(line)
+    head = f"{many} could not be read, and this run is without them. Run again once that is fixed:"
+    rows = [f"{name}: {error}" for name, error in unreachable]
+    return [head, *_few(rows, len(rows), "see quarantine.csv of the run in MLflow")]

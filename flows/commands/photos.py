@@ -45,13 +45,13 @@ def choose_search(beam: int, temperature: float | None, top_k: int, top_p: float
     if temperature is None and top_k == 0 and top_p == 1:
         return Search.of_width(beam)
     if beam > 1:
-        raise ConfigurationError("--beam searches; --temperature, --top-k and --top-p draw: give one or the other")
+        raise ConfigurationError("--beam cannot be combined with --temperature, --top-k and --top-p, which sample")
     chosen = 1.0 if temperature is None else temperature
     return Search("sample", temperature=chosen, top_k=top_k, top_p=top_p, seed=seed)
 
 
 def require_some(photos: Sequence[Path]) -> None:
-    """Raises `ConfigurationError` when none of them is a file: that is told before a model is loaded."""
+    """Raises `ConfigurationError` when none of them is a file, before a model is loaded."""
     if all(photo.is_dir() or not photo.exists() for photo in photos):
         raise ConfigurationError("\n".join(f"{photo} {_content(photo)!s}" for photo in photos))
 

@@ -1,29 +1,10 @@
-"""Around a command: the profile that its options name, and the Prefect server that its flow needs."""
+"""Around a command: the Prefect server that its flow needs."""
 
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
 
-from components.errors import CaptioningError, ConfigurationError
-
-if TYPE_CHECKING:
-    pass
-
-CHEAP = ("captions", "vocabulary", "images")
-"""Tables that `captioning check` judges in seconds to minutes, and by default."""
-TABLES = (*CHEAP, "embeddings", "training_set")
-"""The others need the embeddings, which are made where there are none."""
-
-
-def read_tables(only: str) -> list[str]:
-    """What `--only` says, tables by commas. Raises `ConfigurationError` for one that there is not."""
-    tables = [table.strip() for table in only.split(",")]
-    if unknown := set(tables) - set(TABLES):
-        raise ConfigurationError(
-            f"--only: there is no table {', '.join(sorted(unknown))}; there is {', '.join(TABLES)}"
-        )
-    return tables
+from components.errors import CaptioningError
 
 
 @contextmanager

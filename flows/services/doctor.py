@@ -32,8 +32,8 @@ WHY = {
 """Combinations that are known to break, though pip finds nothing wrong with them."""
 
 REMEDIES = {
-    "FAILED": "why, it said when it ended: see its page in MLflow or Prefect; run it again",
-    "KILLED": "it was interrupted, or its machine went: the same command goes on where it was",
+    "FAILED": "the run printed the reason; see also its page in MLflow or Prefect; run it again",
+    "KILLED": "it was interrupted, or its machine went down: the same command resumes it",
 }
 """By the state that MLflow gives a run."""
 
@@ -101,7 +101,7 @@ def _home(settings: Settings) -> Iterator[Finding]:
             "home", "broken", f"{message}; it cannot be written to", "set CAPTIONING_HOME to a folder of yours"
         )
     elif free < DISK_GB:
-        yield Finding("home", "notice", message, "captioning clean --older-than 30 shows what may go")
+        yield Finding("home", "notice", message, "captioning clean --older-than 30 lists what can be freed")
     else:
         yield Finding("home", "good", message)
 
@@ -118,7 +118,7 @@ def _prefect(settings: Settings) -> Iterator[Finding]:
     running = find_services(settings.home)
     address = settings.prefect_api_url or (f"{running.prefect}/api" if running else "")
     if not address:
-        yield Finding("prefect", "good", "no server is running: each run has one of its own; `captioning up` stays")
+        yield Finding("prefect", "good", "no server: each run starts its own; `captioning up` keeps one running")
         return
     remedy = "start it, or unset PREFECT_API_URL" if settings.prefect_api_url else "see logs/prefect-server.log"
     try:

@@ -9,15 +9,13 @@ from contextlib import suppress
 from multiprocessing.connection import Listener
 from pathlib import Path
 from threading import Thread
-from zipfile import ZipFile
 
 import mlflow
 import pytest
 
-from components.registry.registration import add_version, challenge
-from components.registry.tracking import connect, tracked_run
+from components.registry.tracking import connect
 from flows.commands import cli
-from tests import commands
+from tests import commands, toy
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")  # its own imports warn
 
@@ -41,13 +39,9 @@ sys.exit(code)
 def place(tmp_path: Path, photograph: Callable[[int], bytes]) -> Path:
     """A folder with `mlruns`, a champion in it, and a photograph."""
     home = tmp_path / "mlruns"
-    with ZipFile(ROOT / "tests" / "components" / "registry" / "schema-4.zip") as archive:
-        archive.extractall(tmp_path / "model")
     home.mkdir()
     connect(f"sqlite:///{home / 'mlflow.db'}", home / "artifacts")
-    with tracked_run("train", {}) as run_id:
-        version = add_version(tmp_path / "model", "digest", "captioner", run_id, "a toy")
-    challenge("captioner", version)
+    toy.register(tmp_path / "model")
     mlflow.set_tracking_uri(None)
     mlflow.set_registry_uri(None)
     (tmp_path / "photo.jpg").write_bytes(photograph(1))
@@ -85,7 +79,7 @@ def test_every_block_for_the_shell_works_in_its_order(place: Path, programs: Pat
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "photo.jpg" in done.stdout
-    assert "addresses follow the folder now" in done.stdout
+    assert " addresses point to this folder now" in done.stdout
 
 
 def test_every_command_that_is_told_of_exists() -> None:

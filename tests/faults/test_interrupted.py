@@ -25,7 +25,7 @@ def requires_an_orderly_end(done: "Ended", number: signal.Signals, left: list[st
     """Of a command that was interrupted; one that was faster than the signal ended well."""
     assert not left
     if done.code != 0:
-        done.has_said("interrupted; the same command goes on", code=CODES[number])
+        done.has_said("interrupted; the same command resumes this run", code=CODES[number])
         assert done.told.splitlines()[-1].startswith("error: interrupted")
 
 

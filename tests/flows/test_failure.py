@@ -29,7 +29,7 @@ RULE = RuleResult(
     offenders=("id=7",),
     remedy="Write them.",
 )
-REUSED = "Run it again when that is mended: stages that are finished are reused, and work goes on where it stopped."
+REUSED = "Run it again once that is fixed: finished stages are reused, and an unfinished one resumes where it stopped."
 NOT_STARTED = "A parameter or a profile is wrong: change what the message names. Nothing was started."
 PROFILE = load_profile("flickr8k", ["dataset.root=/Photographs"])
 REQUEST = ScoringRequest(images="/inbox", out=Path("/predictions"))

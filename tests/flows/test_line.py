@@ -1,4 +1,7 @@
-"""The whole line as a user runs it: a small demo from the command line, a real Prefect server, a real registry."""
+"""The whole line as a user runs it: a small demo with two encoders and both phases of training, by its commands.
+
+The Prefect server and the registry are real. The tests share a home, and each goes on where the one before it ended.
+"""
 
 import json
 import os
@@ -17,15 +20,31 @@ import pandas as pd
 import psutil
 import pytest
 from mlflow import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from tests import commands
+from components.encoder.store import EmbeddingStore
+from tests import commands, toy
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")  # its own imports warn
 
-SMALL = [
-    *("--set", "dataset.root=scenes://train=96,dev=24", "--set", "vocabulary.min_count=2"),
-    *("--set", "training.epochs=3", "--set", "training.steps_per_epoch=30", "--set", "encoder.shard_size=40"),
-]
+CHANGES = {
+    "dataset.root": "scenes://train=96,dev=24",
+    "encoder.shard_size": 40,
+    "further_encoders.second.name": "efficientnet_lite0",
+    "further_encoders.second.weights": "package",
+    "further_encoders.second.preprocessing": "notebook",
+    "training.epochs": 3,
+    "training.steps_per_epoch": 30,
+    "evaluation.gallery": 12,
+}
+SECOND_PHASE = {
+    "training.self_critical.epochs": 1,
+    "training.self_critical.images": 8,
+    "training.self_critical.samples": 3,
+}
+PROFILE, OTHER = toy.demo(CHANGES | SECOND_PHASE), toy.demo(CHANGES | {"training.seed": 1})
+IMAGES = 2 * (96 + 24)
+"""Embeddings of two encoders."""
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -48,7 +67,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(home: Path) -> dict:
-    done = commands.captioning(home, "train", "--profile", "demo", *SMALL, "--json")
+    sampled = {"MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "0.5"}
+    done = commands.captioning(home, "train", *PROFILE, "--json", environment=sampled)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -74,7 +94,7 @@ def test_training_ends_with_a_registered_model_and_its_report(home: Path, traine
     assert not any(stage["reused"] for stage in trained["stages"])
     history = sqlite3.connect(home / "prefect" / "prefect.db")
     states = history.execute("select state_type, count(*) from task_run group by 1").fetchall()
-    assert states == [("COMPLETED", 16)]  # none lost
+    assert states == [("COMPLETED", 17)]  # none lost
     reports = history.execute("select count(*) from artifact where key like 'contract-%'").fetchone()
     assert reports == (6,)
     ((link,),) = history.execute("select data from artifact where type = 'markdown' and key = 'gallery'").fetchall()
@@ -87,25 +107,48 @@ def test_training_ends_with_a_registered_model_and_its_report(home: Path, traine
     assert scores["cider_low"] < scores["cider"] == trained["metrics"]["cider"] < scores["cider_high"]
 
 
-def test_second_run_reuses_every_stage_and_the_registered_version(
+def test_the_decoder_is_trained_on_the_embeddings_of_both_encoders(home: Path, trained: dict) -> None:
+    (folder,) = home.glob("stages/joined-embeddings-*")
+    store = EmbeddingStore.open(folder)
+    assert [encoder.preprocessing for encoder in store.encoders] == ["antialias", "notebook"]
+    assert store.vectors(store.index["image_id"].to_numpy())[:].shape == (96 + 24, 2 * 1280)
+    assert len(list(home.glob("embeddings/*"))) == 2
+
+
+def test_mlflow_has_both_phases(home: Path, trained: dict) -> None:
+    client = MlflowClient(f"sqlite:///{home}/mlflow.db")
+    run = client.get_run(trained["run_id"])
+    query = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run.info.run_id}'"
+    nested = {found.info.run_name: found for found in client.search_runs([run.info.experiment_id], query)}
+    assert set(nested) == {"cross_entropy", "self_critical"}
+    assert {found.info.status for found in [run, *nested.values()]} == {"FINISHED"}
+    history = client.get_metric_history(run.info.run_id, "val_cider")
+    assert [metric.step for metric in history] == [1, 2, 3, 4]
+    assert "reward" in nested["self_critical"].data.metrics
+    assert nested["self_critical"].data.metrics["val_cider"] == history[-1].value
+    assert "system/cpu_utilization_percentage" in run.data.metrics
+    inputs = {entry.dataset.name for entry in run.inputs.dataset_inputs}
+    assert inputs == {"captions", "vocabulary", "joined-embeddings"}
+    (model_id,) = [output.model_id for found in nested.values() for output in found.outputs.model_outputs]
+    model = client.get_logged_model(model_id)
+    assert (model.name, str(model.status)) == ("decoder", "READY")
+    files = {path.name for path in Path(model.artifact_location.removeprefix("file://")).iterdir()}
+    assert {"decoder.h5", "history.json"} <= files
+
+
+def test_a_second_run_reuses_all_but_what_was_damaged_and_the_registered_version(
     home: Path, trained: dict, captioning: Command
 ) -> None:
-    again = captioning(home, "train", "--profile", "demo", *SMALL, "--json")
-    assert again.returncode == 0, again.stderr
-    result = json.loads(again.stdout)
-    assert all(stage["reused"] for stage in result["stages"])
-    assert result["version"] == trained["version"]
-    assert result["metrics"] == trained["metrics"]
-
-
-def test_a_damaged_artefact_is_made_again(home: Path, trained: dict, captioning: Command) -> None:
     vocabulary = next((home / "stages").glob("vocabulary-*")) / "vocabulary.json"
     content = vocabulary.read_bytes()
     vocabulary.write_bytes(content[:-20])
-    again = captioning(home, "train", "--profile", "demo", *SMALL, "--json")
+    again = captioning(home, "train", *PROFILE, "--json")
     assert again.returncode == 0, again.stderr
-    assert {s["name"] for s in json.loads(again.stdout)["stages"] if not s["reused"]} == {"vocabulary"}
+    result = json.loads(again.stdout)
+    assert {stage["name"] for stage in result["stages"] if not stage["reused"]} == {"vocabulary"}
     assert vocabulary.read_bytes() == content
+    assert result["version"] == trained["version"]
+    assert result["metrics"] == trained["metrics"]
 
 
 def test_scoring_quarantines_what_it_cannot_read(home: Path, photos: Path, captioning: Command) -> None:
@@ -117,24 +160,23 @@ def test_scoring_quarantines_what_it_cannot_read(home: Path, photos: Path, capti
     table = pd.read_parquet(home / "out")
     assert len(table) == 6
     assert (table.loc[table["status"] == "ok", "caption"].str.len() > 0).all()
+    fingerprints = {folder.name for folder in home.glob("embeddings/*")}
+    assert set(table.loc[table["status"] == "ok", "encoder_fingerprint"].iloc[0].split("+")) == fingerprints
     shards = [json.loads(path.read_text()) for path in home.glob("embeddings/*/*.json")]
-    assert sum(len(shard["images"]) for shard in shards) == 96 + 24  # the good ones were embedded in training
-    assert sum(len(shard["bad"]) for shard in shards) == 2
+    assert sum(len(shard["images"]) for shard in shards) == IMAGES  # the good ones were embedded in training
+    assert {bad for shard in shards for bad in shard["bad"]} != set()
 
 
 def test_what_was_scored_is_not_scored_again_and_what_is_new_is_added(
     home: Path, photos: Path, captioning: Command
 ) -> None:
-    again = captioning(
-        home, "score", "--images", str(photos / ".." / photos.name), "--out", str(home / "out"), "--json"
-    )
-    assert again.returncode == 0, again.stderr
-    result = json.loads(again.stdout)
-    assert (result["known"], result["captioned"], result["quarantined"]) == (6, 0, [])
     (photos / "later.jpg").write_bytes(sorted(photos.glob("0*.jpg"))[1].read_bytes())
-    later = captioning(home, "score", "--images", str(photos), "--out", str(home / "out"), "--json")
+    elsewhere = photos / ".." / photos.name  # the same place
+    later = captioning(home, "score", "--images", str(elsewhere), "--out", str(home / "out"), "--json")
     (photos / "later.jpg").unlink()
-    assert (json.loads(later.stdout)["known"], json.loads(later.stdout)["captioned"]) == (6, 1)
+    assert later.returncode == 0, later.stderr
+    result = json.loads(later.stdout)
+    assert (result["known"], result["captioned"], result["quarantined"]) == (6, 1, [])
     table = pd.read_parquet(home / "out")
     assert len(table) == table["uri"].nunique() == 7
     copies = table[table["image_id"].duplicated(keep=False)]
@@ -173,12 +215,12 @@ def test_copies_of_one_picture_are_embedded_once_and_scored_with_a_warning(
     assert "warning: captions, captions-differ" in done.stdout
     assert len(pd.read_parquet(home / "copies")) == 500
     shards = [json.loads(path.read_text())["images"] for path in home.glob("embeddings/*/*.json")]
-    assert sum(map(len, shards)) == 96 + 24 + 1
+    assert sum(map(len, shards)) == IMAGES + 2
 
 
 def test_captions_of_single_photographs(home: Path, photos: Path, captioning: Command) -> None:
-    good, bad = photos / "cut.jpg", sorted(photos.glob("0*.jpg"))[0]
-    done = captioning(home, "caption", str(good), str(bad), "--top", "5", "--json")
+    bad, good = photos / "cut.jpg", sorted(photos.glob("0*.jpg"))[0]
+    done = captioning(home, "caption", str(bad), str(good), "--top", "5", "--json")
     assert done.returncode == 4, done.stderr
     broken, fine = json.loads(done.stdout)["photos"]
     assert broken["captions"] == []
@@ -187,23 +229,14 @@ def test_captions_of_single_photographs(home: Path, photos: Path, captioning: Co
     for caption in fine["captions"]:
         assert [entry["word"] for entry in caption["words"]] == [*caption["caption"].split(), "<end>"]
         assert sum(entry["logprob"] for entry in caption["words"]) == pytest.approx(caption["logprob"])
-    bold = ("--temperature", "1.2", "--top-k", "20", "--top-p", "0.95", "--seed", "5")
-    drawn = [captioning(home, "caption", str(bad), *bold, "--json").stdout for _ in range(2)]
-    assert drawn[0] == drawn[1] != ""
-
-
-def test_a_broken_contract_stops_the_flow_before_the_embeddings(tmp_path: Path, captioning: Command) -> None:
-    strict = ("--set", "limits.max_captions_per_image=3", "--set", "limits.max_unknown_rate=0")
-    done = captioning(tmp_path, "train", "--profile", "demo", *SMALL, *strict, "--set", "vocabulary.min_count=40")
-    assert done.returncode == 3
-    assert "unknown" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
-    assert not list((tmp_path / "stages").glob("embeddings-*"))
+    (greedy,) = json.loads(captioning(home, "caption", str(good), "--json").stdout)["photos"][0]["captions"]
+    scored = pd.read_parquet(home / "out").set_index("uri").loc[str(good)]
+    assert greedy["caption"] == scored["caption"] != ""
+    assert greedy["logprob"] == pytest.approx(scored["logprob"], abs=1e-3)
 
 
 def test_another_training_is_the_challenger(home: Path, trained: dict, captioning: Command) -> None:
-    other = captioning(home, "train", "--profile", "demo", *SMALL, "--set", "training.seed=1", "--json")
+    other = captioning(home, "train", *OTHER, "--json")
     assert other.returncode == 0, other.stderr
     result = json.loads(other.stdout)
     assert result["model_uri"] == "models:/captioner/2"
@@ -219,9 +252,9 @@ def test_another_training_is_the_challenger(home: Path, trained: dict, captionin
 def test_the_champion_is_judged_again_and_against_another(
     home: Path, photos: Path, trained: dict, captioning: Command
 ) -> None:
-    changes = (*SMALL, "--set", f"evaluation.pictures={photos}")
+    own_pictures = ("--set", f"evaluation.pictures={photos}")
     done = captioning(
-        home, "evaluate", "--profile", "demo", *changes, "--split", "dev", "--against", "models:/captioner/2", "--json"
+        home, "evaluate", *PROFILE, *own_pictures, "--split", "dev", "--against", "models:/captioner/2", "--json"
     )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
@@ -267,19 +300,19 @@ def test_the_rule_decides_on_the_challenger_and_the_way_back_is_open(
 
 def test_a_wrong_place_for_own_pictures_is_told_before_the_work(home: Path, trained: dict, captioning: Command) -> None:
     nowhere = ("--set", "evaluation.pictures=nowhere")
-    done = captioning(home, "evaluate", "--profile", "demo", *SMALL, *nowhere, "--split", "dev")
+    done = captioning(home, "evaluate", *PROFILE, *nowhere, "--split", "dev")
     assert done.returncode == 2
     assert "there is no nowhere" in done.stderr
     assert "dataset:" not in done.stderr.split("evaluation:")[-1]
 
 
 def test_ctrl_c_ends_an_extraction_at_once_and_leaves_no_server(tmp_path: Path) -> None:
-    with started(tmp_path, "train", "--profile", "demo", *SMALL, "--set", "encoder.shard_size=4") as run:
+    with started(tmp_path, "train", *PROFILE, "--set", "encoder.shard_size=4") as run:
         while not list(tmp_path.glob("embeddings/*/*.json")):
             assert run.poll() is None, "it ended before it could be interrupted"
             time.sleep(0.02)
         run.send_signal(signal.SIGINT)
         _, errors = run.communicate(timeout=30)
     assert run.returncode == 130
-    assert "the same command goes on where this run was" in errors
+    assert "the same command resumes this run" in errors
     assert not any(str(tmp_path) in " ".join(p.info["environ"] or {}) for p in psutil.process_iter(["environ"]))

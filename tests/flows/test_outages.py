@@ -13,11 +13,11 @@ import pytest
 
 from components.archives import folder_archive, remote, url_archive
 from components.errors import TRIED_AGAIN
-from components.profile import Profile
 from flows.score import INPUTS_FILE, list_inputs
 from flows.settings import settings
 from flows.tasks import data
 from flows.tasks.embeddings import unreachable_photographs
+from tests import toy
 from tests.store import Handler, Store
 
 Photograph = Callable[[int], bytes]
@@ -135,10 +135,7 @@ def test_a_training_reads_again_what_failed(
         (photos / f"{number}.jpg").write_bytes(photograph(number))
         rows.append(f"{number}.jpg,a dog runs")
     (home / "captions.csv").write_text("\n".join(rows))
-    source = {"images": "photos", "captions": "captions.csv"}
-    dataset = {"root": str(home), "holdout": 0.5, "sources": {"photos": source}}
-    encoder = {"name": "efficientnet_lite0", "weights": "package"}
-    profile = Profile.model_validate({"name": "x", "dataset": dataset, "encoder": encoder})
+    profile = toy.profile_of(home, "photos", "captions.csv")
 
     def names() -> list[str]:
         fetched = data.fetch_dataset.fn(profile)

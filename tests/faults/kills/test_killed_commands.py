@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from components.registry.relocation import relocate
+from tests import toy
 from tests.faults.kills import looks
 from tests.faults.kills.processes import Job, run
 from tests.faults.kills.storm import storm
@@ -16,12 +17,10 @@ from tests.faults.kills.storm import storm
 Kills = Callable[[str], int]
 IMAGES = 2300
 """Three parts of a batch."""
-SMALL = (
-    *("train", "--profile", "demo", "--set", "dataset.root=scenes://train=48,dev=12"),
-    *("--set", "vocabulary.min_count=2", "--set", "limits.max_unknown_rate=0.5", "--set", "encoder.shard_size=8"),
-    *("--set", "evaluation.gallery=2", "--set", "training.steps_per_epoch=20", "--set"),
+POORER, BETTER = (
+    ("train", *toy.demo({"encoder.shard_size": 8, "training.steps_per_epoch": 20, "training.epochs": epochs}))
+    for epochs in (1, 3)
 )
-POORER, BETTER = (*SMALL, "training.epochs=1"), (*SMALL, "training.epochs=3")
 
 
 @pytest.fixture(scope="module")

@@ -1,29 +1,38 @@
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import typer
 
 from components.retention import CleanupCandidate
 from data_contracts.report import ContractReport, RuleResult
 from flows.check import CheckResult
 from flows.commands import output, output_operations
+from flows.commands.console import Output, show
 from flows.commands.photos import CaptionedPhoto
 
 NAME = "a :dog: [bold]b"
 
 
+def printed(found: Output, capsys: pytest.CaptureFixture[str]) -> str:
+    with suppress(typer.Exit):
+        show(found, as_json=False)
+    return capsys.readouterr().out
+
+
 def test_a_photographs_name_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    output.captions([CaptionedPhoto(Path(NAME), (), "no [red]image")], as_json=False)
-    assert capsys.readouterr().out == f"{NAME}\n  no [red]image\n"
+    found = output.captions([CaptionedPhoto(Path(NAME), (), "no [red]image")])
+    assert found.exit_code == 4
+    assert printed(found, capsys) == f"{NAME}\n  no [red]image\n"
 
 
 def test_of_many_broken_rows_a_few_are_printed_and_the_rest_counted(capsys: pytest.CaptureFixture[str]) -> None:
     rule = RuleResult("images", "rule", "warning", False, "all", "few", 64, tuple(map(str, range(20))), "do")
-    output.check(CheckResult("run", (ContractReport("images", 100, (rule,)),), Path("page")), as_json=False)
-    assert "    4\n    … and 59 more: the page has the first 20\n" in capsys.readouterr().out
+    found = output.check(CheckResult("run", (ContractReport("images", 100, (rule,)),), Path("page")))
+    assert "    4\n    … and 59 more: the page has the first 20\n" in printed(found, capsys)
 
 
 def test_so_is_one_in_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     stage = CleanupCandidate("stage", NAME, "", 60_000, datetime(2026, 1, 1, tzinfo=UTC), "old")
-    output_operations.cleaning([stage], None, as_json=False)
-    assert NAME in capsys.readouterr().out
+    assert NAME in printed(output_operations.cleaning([stage], None), capsys)

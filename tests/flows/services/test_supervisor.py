@@ -16,7 +16,6 @@ from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
 
 import httpx
 import mlflow
@@ -27,12 +26,11 @@ import pytest
 from PIL import Image
 
 from components.registry import tracking
-from components.registry.registration import add_version, challenge
 from components.registry.relocation import relocate
+from tests import toy
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow")  # its own imports warn
 
-MODEL = Path(__file__).parents[2] / "components/registry/schema-4.zip"
 BROKEN = b"this is no image"
 HASTE = {
     "PREFECT_WORKER_QUERY_SECONDS": "1",
@@ -231,7 +229,7 @@ def test_a_run_that_fails_leaves_a_note_of_what_which_data_and_what_to_do(line: 
     assert note["flow_run_id"] == run["id"]
     assert "there is no model models:/captioner@champion" in note["data"]
     assert str(line.home / "inbox") in note["data"]
-    assert "Run it again when that is mended" in note["data"]
+    assert "Run it again once that is fixed" in note["data"]
     examined = json.loads(line.captioning("doctor", "--json").stdout)["findings"]
     (told,) = (finding for finding in examined if finding["message"].startswith("score-nightly: "))
     assert (told["state"], run["name"] in told["message"]) == ("notice", True)
@@ -239,12 +237,9 @@ def test_a_run_that_fails_leaves_a_note_of_what_which_data_and_what_to_do(line: 
 
 def make_champion(line: Line, folder: Path) -> None:
     """Registers a model of toy size with the line's MLflow."""
-    with ZipFile(MODEL) as archive:
-        archive.extractall(folder)
     tracking.connect(line.mlflow, line.home / "artifacts")
     try:
-        with tracking.tracked_run("train", {}) as run_id:
-            challenge("captioner", add_version(folder, "digest", "captioner", run_id, "a toy"))
+        toy.register(folder)
     finally:
         mlflow.set_tracking_uri(None)
         mlflow.set_registry_uri(None)

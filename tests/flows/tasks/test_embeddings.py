@@ -20,6 +20,7 @@ from components.profile import Profile
 from flows.services.prefect_server import limit_gpu
 from flows.settings import settings
 from flows.tasks.embeddings import extract_embeddings
+from tests import toy
 
 ROOT = Path(__file__).parents[3]
 Extract = Callable[..., Artifact]
@@ -48,10 +49,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def profile_of(**runtime: object) -> Profile:
-    source = {"images": "photos.zip", "captions": "all.json", "annotations": ""}
-    encoder = {"name": "efficientnet_lite0", "weights": "package", "shard_size": 5, "batch_size": 4}
-    dataset = {"sources": {"all": source}, "holdout": 0.5}
-    return Profile.model_validate({"name": "x", "dataset": dataset, "encoder": encoder, "runtime": runtime})
+    return toy.profile_of(ROOT, "photos.zip", "all.json", {"shard_size": 5, "batch_size": 4}, runtime=runtime)
 
 
 @pytest.fixture
