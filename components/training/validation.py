@@ -27,7 +27,7 @@ NOTEBOOK_SEED, NOTEBOOK_BATCHES, NOTEBOOK_BATCH = 300, 1000, 32
 
 
 class Validator:
-    """Judges one decoder, whose weights change, on one split."""
+    """Evaluates one decoder, whose weights change, on one split."""
 
     def __init__(self, decoder: Decoder, validation: TrainingSet, vocabulary: Vocabulary) -> None:
         self._set, self._vocabulary = validation, vocabulary

@@ -414,7 +414,7 @@ def test_a_shard_of_nothing_but_broken_photographs(
     assert found.places == {}
     for digest, reason in zip(table["digest"], BROKEN.values(), strict=True):
         assert reason in found.bad[digest]
-    assert "3 photographs cannot be decoded, such as 20.jpg: " in caplog.text
+    assert "photographs that cannot be decoded: 3, such as 20.jpg: " in caplog.text
     embed(list(BROKEN), {"even": archives["even"]}, pool, IDLE)
 
 
