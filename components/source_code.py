@@ -23,7 +23,6 @@ NEUTRAL: Mapping[str, str] = {
     "components.progress": "shows how far the work is",
     "components.provenance": "says what work depends on",
     "components.redaction": "hides secrets in what is said",
-    "components.registry.orphaned_runs": "ends the MLflow runs of killed processes",
     "components.registry.versions": "finds a registered model, whose digest is part of the key",
     "components.model.integrity": "refuses a model whose files changed",
     "components.registry.tracking": "keeps the run in MLflow",

@@ -12,7 +12,7 @@ MAX_OFFENDERS = 20
 
 @dataclass(frozen=True)
 class RuleResult:
-    """One rule, judged on one table."""
+    """One rule, validated on one table."""
 
     table: str
     rule: str

@@ -1,6 +1,6 @@
 """Runs suites on tables of facts and reports in our own terms.
 
-A fact that does not apply to a row is null there: Great Expectations judges a column's non-null values only.
+A fact that does not apply to a row is null there: Great Expectations looks at a column's non-null values only.
 That is also why every contract begins with `check_columns`: data with nulls would pass most rules unseen.
 """
 
@@ -34,30 +34,30 @@ def contract(parts: Callable[P, Iterator[ContractReport]]) -> Callable[P, Contra
 
 
 def validate(frame: pd.DataFrame, suite: Suite, ids: Sequence[str]) -> ContractReport:
-    """Judges `frame` by the suite of its table, in memory; nothing is written or sent.
+    """Validates `frame` by the suite of its table, in memory; nothing is written or sent.
 
     Every expectation has a `severity` and in `meta` its `rule`, `expected`, `remedy`: see `critical` and `warning`.
-    `ids` are the columns that name an offending row. What cannot be judged is a broken critical rule.
+    `ids` are the columns that name an offending row. What cannot be validated is a broken critical rule.
     """
     gx, table = great_expectations(), suite.name
     facts = frame.reset_index(drop=True)
     # The library hashes whatever it is given: texts that only name the rows would take most of its time.
-    judged = {value for rule in suite.expectations for name, value in dict(rule).items() if name.startswith("column")}
-    used = [column for column in facts if column in judged]
+    tested = {value for rule in suite.expectations for name, value in dict(rule).items() if name.startswith("column")}
+    used = [column for column in facts if column in tested]
     asset = _context(gx).data_sources.add_pandas(table).add_dataframe_asset(table)
     batch = asset.add_batch_definition_whole_dataframe(table).get_batch({"dataframe": facts[used]})
     # Without index column names offenders come as row numbers: cheap even when a large table is all wrong.
     how = {"result_format": "SUMMARY", "partial_unexpected_count": MAX_OFFENDERS}
     outcome = batch.validate(suite, result_format=how)
     order = [expectation.meta["rule"] for expectation in suite.expectations]
-    rules = [_judge(table, facts, result, ids) for result in outcome.results]
+    rules = [_result(table, facts, result, ids) for result in outcome.results]
     return ContractReport(table, len(frame), tuple(sorted(rules, key=lambda rule: order.index(rule.rule))))
 
 
 def check_columns(
     table: str, frames: Mapping[str, tuple[pd.DataFrame, Columns]], nullable: Collection[str] = ()
 ) -> ContractReport:
-    """Judges whether each named frame has its columns, of their dtypes, without nulls except in `nullable`.
+    """Validates that each named frame has its columns, of their dtypes, without nulls except in `nullable`.
 
     The report counts the rows of the first frame.
     """
@@ -96,7 +96,7 @@ def _context(gx: Any) -> Any:
     return gx.get_context(mode="ephemeral", project_config=config)
 
 
-def _judge(table: str, facts: pd.DataFrame, result: Any, ids: Sequence[str]) -> RuleResult:
+def _result(table: str, facts: pd.DataFrame, result: Any, ids: Sequence[str]) -> RuleResult:
     config, found = result.expectation_config, result.result
     rule = {"table": table, **config.meta}
     if error := _error(result.exception_info):

@@ -9,6 +9,14 @@ END: Final = 3
 SPECIALS: Final = ("<pad>", "<unk>", "<start>", "<end>")
 """The special words; a word's position is its id."""
 
+FUNCTION_WORDS: Final = frozenset([
+    "a", "an", "the", "and", "or", "but", "of", "in", "on", "at", "by", "to", "from", "for", "with", "without",
+    "into", "onto", "over", "under", "near", "next", "between", "behind", "beside", "above", "below", "through",
+    "across", "around", "against", "along", "as", "is", "are", "was", "were", "be", "being", "been", "has", "have",
+    "had", "that", "which", "who", "while", "his", "her", "its", "their", "these", "those", "this", "very",
+])  # fmt: skip
+"""Words that no English caption ends in unless it was broken off; rewarding n-grams is known to produce such ends."""
+
 Columns = dict[str, str]
 """Column name → pandas dtype."""
 

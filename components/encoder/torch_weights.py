@@ -1,8 +1,8 @@
 """Arrays out of a legacy PyTorch weights file, without PyTorch.
 
 The one exception to this project's rule against pickle, and why it is safe: the file's SHA-256 is checked
-before a byte is parsed; the unpickler imports nothing that the file names, it maps four known names to stubs
-of this module and refuses every other; NumPy checks the bounds of each array. Nothing in it is executed.
+before a byte is parsed, and the unpickler imports nothing that the file names: it maps four known names to stubs
+of this module and refuses every other. Nothing in it is executed.
 
 Format (`torch.save` before PyTorch 1.6): five pickles (magic number, protocol version, system information,
 state dict with storages as persistent ids, keys of the storages), then for each key an int64 count and data.
@@ -10,9 +10,7 @@ state dict with storages as persistent ids, keys of the storages), then for each
 
 import hashlib
 import io
-import math
 import pickle
-import struct
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,28 +18,14 @@ import numpy as np
 
 from components.errors import CaptioningError
 
-_MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
-_PROTOCOL_VERSION = 1001
 _MOST_BYTES = 1 << 26
-_MALFORMED = (
-    pickle.UnpicklingError,
-    struct.error,
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
 
 
 def read_torch_weights(path: Path, sha256: str) -> dict[str, np.ndarray]:
     """Return the state dict in `path`: array by parameter name, in the file's shapes (convolutions are OIHW).
 
-    Raises CaptioningError when the file cannot be read, when its digest is not `sha256` (nothing is parsed
-    then), or when it is not a state dict of float32 and int64 tensors in the legacy format.
+    `sha256` is the digest of a whole file in the format above: what else such a file could hold is not looked for.
+    Raises CaptioningError when the file cannot be read, or when its digest is another (nothing is parsed then).
     """
     try:
         with path.open("rb") as file:
@@ -54,25 +38,27 @@ def read_torch_weights(path: Path, sha256: str) -> dict[str, np.ndarray]:
             f"{path} is not the expected weights file: its SHA-256 is {found}, expected {sha256}; "
             "it is damaged or another version, reinstall the package or file that provides it"
         )
-    try:
-        return _parse(data)
-    except _MALFORMED as error:
-        raise CaptioningError(
-            f"{path} has the expected digest but is not a readable legacy PyTorch state dict ({error}); "
-            "give a file written by torch.save before PyTorch 1.6, with that file's digest"
-        ) from error
-
-
-class _Storage(NamedTuple):
-    key: str
-    dtype: str
+    stream = io.BytesIO(data)
+    *_, state, keys = (_AllowListedUnpickler(stream).load() for _ in range(5))
+    dtypes = {tensor.key: tensor.dtype for tensor in state.values()}
+    storages = {}
+    for key in keys:
+        count = int.from_bytes(stream.read(8), "little")
+        storages[key] = stream.read(count * np.dtype(dtypes[key]).itemsize)
+    return {name: tensor.array(storages[tensor.key]) for name, tensor in state.items()}
 
 
 class _Tensor(NamedTuple):
-    storage: _Storage
+    dtype: str
+    key: str
     offset: int  # elements, as are the strides
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+
+    def array(self, storage: bytes) -> np.ndarray:
+        size = np.dtype(self.dtype).itemsize
+        strides = [stride * size for stride in self.strides]
+        return np.ndarray(self.shape, self.dtype, storage, self.offset * size, strides).copy()
 
 
 class _StateDict(dict[str, _Tensor]):
@@ -80,15 +66,9 @@ class _StateDict(dict[str, _Tensor]):
         """Ignore the module versions that PyTorch attaches."""
 
 
-def _rebuild_tensor(
-    storage: _Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: object
-) -> _Tensor:
-    return _Tensor(storage, offset, shape, strides)
-
-
 _STUBS: dict[str, object] = {
     "collections.OrderedDict": _StateDict,
-    "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
+    "torch._utils._rebuild_tensor_v2": lambda storage, *place: _Tensor(*storage, *place[:3]),
     "torch.FloatStorage": "<f4",
     "torch.LongStorage": "<i8",
 }
@@ -101,33 +81,6 @@ class _AllowListedUnpickler(pickle.Unpickler):
             raise pickle.UnpicklingError(f"it names {name}, which is not allowed")
         return _STUBS[name]
 
-    def persistent_load(self, pid: Any) -> _Storage:
-        _, dtype, key, _, _, view = pid
-        if view is not None:
-            raise pickle.UnpicklingError(f"storage {key} is a view of another")
-        return _Storage(key, dtype)
-
-
-def _parse(data: bytes) -> dict[str, np.ndarray]:
-    stream = io.BytesIO(data)
-    magic, version, system, state, keys = (_AllowListedUnpickler(stream).load() for _ in range(5))
-    if (magic, version, system["little_endian"]) != (_MAGIC_NUMBER, _PROTOCOL_VERSION, True):
-        raise ValueError("wrong magic number, protocol version or byte order")
-    dtypes = {tensor.storage.key: np.dtype(tensor.storage.dtype) for tensor in state.values()}
-    storages = {}
-    for key in keys:
-        (count,) = struct.unpack("<q", stream.read(8))
-        size = count * dtypes[key].itemsize
-        storages[key] = stream.read(size)
-        if len(storages[key]) != size:
-            raise EOFError(f"storage {key} ends after {len(storages[key])} of {size} bytes")
-    return {name: _array(tensor, storages[tensor.storage.key]) for name, tensor in state.items()}
-
-
-def _array(tensor: _Tensor, storage: bytes) -> np.ndarray:
-    dtype = np.dtype(tensor.storage.dtype)
-    strides = [stride * dtype.itemsize for stride in tensor.strides]
-    if math.prod(tensor.shape) * dtype.itemsize > len(storage):  # strides of 0 would let few bytes be a huge array
-        raise ValueError(f"a tensor of shape {tensor.shape} has more numbers than its storage {tensor.storage.key}")
-    view: np.ndarray = np.ndarray(tensor.shape, dtype, storage, tensor.offset * dtype.itemsize, strides)
-    return view.copy()
+    def persistent_load(self, pid: Any) -> tuple[str, str]:
+        _, dtype, key, *_ = pid
+        return dtype, key

@@ -1,10 +1,10 @@
 """What of an evaluation is shown: which photographs, with what beside them, and the figures as people read them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,9 @@ from components.decoder.caption import Caption, Search
 from components.encoder.store import EmbeddingStore
 from components.evaluation.gallery import Card, Section, Tile
 from components.vocabulary.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from components.model.captioner import Captioner
 
 RANKED: Final = 5
 """Captions of a beam search shown with each photograph."""
@@ -32,31 +35,6 @@ SCORES: Final = {
 """The scores as papers write them, in the order of the tiles."""
 
 
-class Embeddings(Protocol):
-    """An array (images, dimension), float32, or what reads one in slices."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, which: slice, /) -> np.ndarray: ...
-
-
-class Captioner(Protocol):
-    """What is judged; see `components.model.captioner.Captioner`."""
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """The words it knows."""
-        ...
-
-    def caption(self, embeddings: Embeddings, search: Search) -> Sequence[Sequence[Caption]]:
-        """For each embedding its captions, best first."""
-        ...
-
-    def next_words(self, embedding: np.ndarray, caption: Caption) -> np.ndarray:
-        """How probable each word is at each step of a caption: (steps, words)."""
-        ...
-
-
 @dataclass(frozen=True)
 class OwnPictures:
     """Pictures that no one has described, to be captioned and shown."""
@@ -69,7 +47,7 @@ class OwnPictures:
 
 @dataclass(frozen=True)
 class EvaluationInputs:
-    """What a captioner is judged on."""
+    """What a captioner is evaluated on."""
 
     images: pd.DataFrame
     captions: pd.DataFrame
@@ -85,7 +63,7 @@ class EvaluationInputs:
 def choose(
     predictions: pd.DataFrame,
     captions: Mapping[int, Caption],
-    captioner: Captioner,
+    captioner: "Captioner",
     material: EvaluationInputs,
     count: int,
 ) -> list[Section]:
@@ -116,7 +94,7 @@ def _cards(
     ids: np.ndarray,
     captions: Mapping[int, Caption],
     scores: Mapping[int, float],
-    captioner: Captioner,
+    captioner: "Captioner",
     material: EvaluationInputs,
     opened: Mapping[str, ImageArchive],
 ) -> list[Card]:
@@ -136,7 +114,7 @@ def _cards(
     ]
 
 
-def _own_cards(captioner: Captioner, material: EvaluationInputs) -> list[Card]:
+def _own_cards(captioner: "Captioner", material: EvaluationInputs) -> list[Card]:
     if material.own is None:
         return []
     beams = captioner.caption(material.own.embeddings, Search.of_width(RANKED))

@@ -1,10 +1,11 @@
-"""Judging a captioner on a split: captions for every image, their scores, the plots and the gallery."""
+"""Evaluating a captioner on a split: captions for every image, their scores, the plots and the gallery."""
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,11 +15,14 @@ from components.decoder.caption import Caption, Search
 from components.errors import CaptioningError
 from components.evaluation import plots
 from components.evaluation.gallery import Page, Plot, render_gallery
-from components.evaluation.gallery_selection import Captioner, EvaluationInputs, choose, measure_tiles, score_tiles
+from components.evaluation.gallery_selection import EvaluationInputs, choose, measure_tiles, score_tiles
 from components.evaluation.metrics import Scores, intervals, score_captions
 from components.evaluation.summary import GALLERY_FILE, NOT_ENGLISH, PREDICTIONS_FILE, SUMMARY_FILE, Summary
 from components.training.caption_statistics import describe_captions
 from data_contracts.schema import SPECIALS
+
+if TYPE_CHECKING:
+    from components.model.captioner import Captioner
 
 References = Mapping[int, Sequence[str]]
 """Image id → what people wrote about it."""
@@ -27,7 +31,7 @@ EXAMPLES = 5
 
 
 def evaluate(
-    captioner: Captioner,
+    captioner: "Captioner",
     material: EvaluationInputs,
     split: str,
     config: EvaluationConfig,
@@ -126,7 +130,7 @@ def _digest(references: References) -> str:
 
 
 def _plot(
-    captioner: Captioner,
+    captioner: "Captioner",
     material: EvaluationInputs,
     predictions: pd.DataFrame,
     captions: Mapping[int, Caption],
@@ -177,7 +181,7 @@ def _plot(
     return drawn, samples
 
 
-def _least_sure(captioner: Captioner, embedding: np.ndarray, caption: Caption) -> tuple[str, np.ndarray]:
+def _least_sure(captioner: "Captioner", embedding: np.ndarray, caption: Caption) -> tuple[str, np.ndarray]:
     """Where in a caption the most words come into question: what stands before, and the probabilities there."""
     steps = captioner.next_words(embedding, caption)
     entropies = -(steps * np.log(np.where(steps > 0, steps, 1))).sum(axis=1)

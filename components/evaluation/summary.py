@@ -1,4 +1,4 @@
-"""What an evaluation leaves: a summary, the captions it judged, a gallery."""
+"""What an evaluation leaves: a summary, the captions it scored, a gallery."""
 
 import json
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class Summary:
 
 
 def read_predictions(folder: Path) -> pd.DataFrame:
-    """The captions that were judged, a row an image: image_id, caption, logprob, status, error, and its scores (see
+    """The captions that were scored, one row per image: image_id, caption, logprob, status, error, and its scores (see
     `components.evaluation.metrics.Scores`).
     """
     return pd.read_parquet(folder / PREDICTIONS_FILE)

@@ -1,7 +1,7 @@
 """What may go from the home folder and from MLflow, a plan first; the champion and all that it needs stay.
 
 Of MLflow's, these stay whatever their age: every version with an alias, the champions before the champion, the runs
-that made those versions or judged them, with all that is nested in these; and what other projects keep there.
+that made those versions or evaluated them, with all that is nested in these; and what other projects keep there.
 Nothing that was used since the oldest run began that is at work now goes, so that none loses what it stands on.
 """
 
@@ -18,6 +18,7 @@ from mlflow.exceptions import MlflowException
 from components.registry import mlflow_inventory
 from components.registry.mlflow_inventory import MlflowInventory
 from components.registry.promotion import BEFORE_TAG, EVALUATION_TAG
+from components.registry.run_status import is_live, time_of
 from components.registry.versions import CHAMPION
 from components.retention import CleanupCandidate, free_in_home, home_leftovers
 
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 MAX_ROWS = 3
 """Addresses outside the home that are named."""
+SILENT = timedelta(days=1)
+"""A run that has not ended and was not heard of for so long was killed: one at work tells of its machine's load."""
 
 
 def plan_cleaning(home: Path, age: timedelta) -> list[CleanupCandidate]:
@@ -33,11 +36,7 @@ def plan_cleaning(home: Path, age: timedelta) -> list[CleanupCandidate]:
     What MLflow keeps in folders outside the home is not among it, and is logged.
     """
     found = MlflowInventory.read()
-    live = [
-        mlflow_inventory.time_of(run.info.start_time)
-        for run in found.runs
-        if mlflow_inventory.is_live(run, mlflow_inventory.SILENT)
-    ]
+    live = [time_of(run.info.start_time) for run in found.runs if is_live(run, SILENT)]
     before = min([datetime.now(UTC) - age, *live])
     elsewhere: list[str] = []
     leftovers = list(_leftovers(found, before, home, elsewhere))
@@ -52,7 +51,7 @@ def clean(plan: Iterable[CleanupCandidate]) -> int:
 
     What cannot be freed is logged, and stays; what is gone already is fine.
     """
-    freed, of_mlflow = 0, {"version": _free_version, "model": _free_model, "run": _free_family}
+    freed, of_mlflow = 0, {"version": _free_version, "model": lambda one: _free_model(one.where), "run": _free_family}
     # Versions before the runs, which they need.
     for leftover in sorted(plan, key=lambda leftover: leftover.kind != "version"):
         try:
@@ -99,7 +98,7 @@ def _leftovers(
                 "run", ids[root], f"runs:/{root}", size, used, "it made or judged no version that stays"
             )
     for model in found.models:
-        used = mlflow_inventory.time_of(model.last_updated_timestamp)
+        used = time_of(model.last_updated_timestamp)
         orphan = model.model_type == "captioner" and model.model_id not in found.registered
         unused = orphan and used < before and model.source_run_id not in going
         if unused and may_go([model.artifact_location]):
@@ -120,11 +119,11 @@ def _versions_in_use(name: str) -> set[str]:
 
 
 def _runs_of(versions: Iterable[Any]) -> set[str]:
-    """The runs that made the versions or judged them."""
+    """The runs that made the versions or evaluated them."""
     needed = set()
     for version in versions:
-        judged = [where for tag, where in version.tags.items() if tag.startswith(EVALUATION_TAG)]
-        needed |= {version.run_id, *(where.partition("/")[0] for where in judged)}
+        evaluations = [where for tag, where in version.tags.items() if tag.startswith(EVALUATION_TAG)]
+        needed |= {version.run_id, *(where.partition("/")[0] for where in evaluations)}
     return needed
 
 
@@ -135,16 +134,13 @@ def _free_version(leftover: CleanupCandidate) -> int:
     if version is None or found.version_used(version) > leftover.used or number in _versions_in_use(name):
         return 0
     MlflowClient().delete_model_version(name, number)  # first: nobody shall find half a model
-    left = MlflowInventory.read()  # another version may be the same model
-    gone = [
-        m for m in left.models if m.model_id == mlflow_inventory.model_id(version) and m.model_id not in left.registered
-    ]
-    return sum(mlflow_inventory.discard_model(model) for model in gone)
+    return _free_model(str(version.source))
 
 
-def _free_model(leftover: CleanupCandidate) -> int:
+def _free_model(address: str) -> int:
+    """Frees a logged model, unless it is a version, of which several may be the same model."""
     found = MlflowInventory.read()
-    gone = [m for m in found.models if leftover.where == f"models:/{m.model_id}" and m.model_id not in found.registered]
+    gone = [m for m in found.models if address == f"models:/{m.model_id}" and m.model_id not in found.registered]
     return sum(mlflow_inventory.discard_model(model) for model in gone)
 
 

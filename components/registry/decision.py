@@ -33,12 +33,12 @@ class Evidence:
     model: str
     """`models:/name/version`."""
     data: str
-    """Digest of the images and references it was judged on; empty when it never was. See `evaluation.summary`."""
+    """Digest of the images and references it was evaluated on; empty when it never was. See `evaluation.summary`."""
     tokenizer: str
     cider: Mapping[int, float]
     """Each image's CIDEr-D."""
     broken: tuple[str, ...]
-    """Critical rules of data contracts that were broken when it was judged."""
+    """Critical rules of data contracts that were broken when it was evaluated."""
     warnings: tuple[str, ...]
     """Other broken rules."""
     milliseconds: float

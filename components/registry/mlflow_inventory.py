@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from components.registry.addresses import is_in_home, local_path
-from components.registry.tracking import EXPERIMENT, require_connection
-from components.registry.versions import DIGEST_TAG
+from components.registry.addresses import EXPERIMENT, is_in_home, local_path
+from components.registry.run_status import time_of
+from components.registry.versions import DIGEST_TAG, require_connection
 from components.retention import bytes_below
-
-SILENT = timedelta(days=1)
-"""A run that has not ended and was not heard of for so long was killed: one at work tells of its machine's load."""
-_HEARTBEAT = "system/cpu_utilization_percentage"
 
 
 @dataclass(frozen=True)
@@ -86,19 +82,6 @@ def model_id(version: Any) -> str:
 def family_used(family: Iterable[Any]) -> datetime:
     """When the last of these runs began or ended."""
     return time_of(max(max(run.info.start_time, run.info.end_time or 0) for run in family))
-
-
-def is_live(run: Any, silent: timedelta) -> bool:
-    """Whether a run is at work now: it has not ended, and was heard of within that time."""
-    if run.info.status != "RUNNING":
-        return False
-    heard = [metric.timestamp for metric in MlflowClient().get_metric_history(run.info.run_id, _HEARTBEAT)]
-    return datetime.now(UTC) - time_of(max([run.info.start_time, *heard])) < silent
-
-
-def time_of(milliseconds: int) -> datetime:
-    """MLflow's times."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def discard_model(model: Any) -> int:

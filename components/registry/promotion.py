@@ -19,8 +19,7 @@ from components.errors import CaptioningError
 from components.evaluation.summary import PREDICTIONS_FILE, SUMMARY_FILE
 from components.registry.decision import Decision, Evidence
 from components.registry.registration import example
-from components.registry.tracking import require_connection
-from components.registry.versions import CHAMPION, RegisteredModel, describe, load_captioner
+from components.registry.versions import CHAMPION, RegisteredModel, describe, load_captioner, require_connection
 
 EVALUATION_TAG = "captioning.evaluation."
 """Of a version, with the digest of the images and references behind it: run and folder of its evaluation on them."""
@@ -33,7 +32,7 @@ TRIES = 10
 
 
 def record_evaluation(model: RegisteredModel, data: str, run_id: str, folder: str) -> None:
-    """Notes that the model was judged on the images and references of that digest; the run has it in that folder."""
+    """Notes that the model was evaluated on the images and references of that digest; the run has it in that folder."""
     MlflowClient().set_model_version_tag(model.name, model.version, EVALUATION_TAG + data, f"{run_id}/{folder}")
 
 
@@ -48,19 +47,19 @@ def find_champion(name: str) -> RegisteredModel | None:
 
 
 def gather(challenger: RegisteredModel, champion: RegisteredModel | None) -> tuple[Evidence, Evidence | None]:
-    """What is known of both: of the last evaluation on data that both were judged on, else of each one's last."""
+    """What is known of both: of the last evaluation on data that both were evaluated on, else of each one's last."""
     models = (challenger, champion) if champion else (challenger,)
     runs = [_evaluations(model) for model in models]
-    common = [data for data in runs[0] if all(data in judged for judged in runs)]
+    common = [data for data in runs[0] if all(data in evaluations for evaluations in runs)]
     found = [
-        _evidence(model, judged[common[0]] if common else next(iter(judged.values()), ""))
-        for model, judged in zip(models, runs, strict=True)
+        _evidence(model, own[common[0]] if common else next(iter(own.values()), ""))
+        for model, own in zip(models, runs, strict=True)
     ]
     return found[0], found[1] if champion else None
 
 
 def promote(challenger: RegisteredModel, champion: RegisteredModel | None) -> None:
-    """Makes the challenger the champion, if the champion still is who it was judged against.
+    """Makes the challenger the champion, if the champion still is who it was compared with.
 
     MLflow has no way to compare and set. Each promotion leaves a token before it looks who is champion, and looks for
     its token when it is done: of two at the same time at least one finds the other's, or another champion.
@@ -135,7 +134,7 @@ def _require_nobody_else(name: str, token: str, expected: RegisteredModel | None
 
 
 def _evaluations(model: RegisteredModel) -> dict[str, str]:
-    """The data that a model was judged on and the run and folder with the evaluation, the last one first."""
+    """The data that a model was evaluated on and the run and folder with the evaluation, the last one first."""
     client = MlflowClient()
     tags = client.get_model_version(model.name, model.version).tags
     runs = {tag.removeprefix(EVALUATION_TAG): run for tag, run in tags.items() if tag.startswith(EVALUATION_TAG)}
@@ -143,11 +142,11 @@ def _evaluations(model: RegisteredModel) -> dict[str, str]:
 
 
 def _evidence(model: RegisteredModel, where: str) -> Evidence:
-    run_id, _, judged = where.partition("/")
+    run_id, _, name = where.partition("/")
     found = EvaluationRecord("", "", {}, (), ())
     if run_id:
         with TemporaryDirectory() as folder:
-            found = read_judgement(*(_fetch(run_id, what, folder) for what in (judged, "contracts")))
+            found = read_evaluation(*(_fetch(run_id, what, folder) for what in (name, "contracts")))
     time_taken = _milliseconds(model)  # first: it is only then that the files are known to be the model's
     size = int(Model.load(model.uri).model_size_bytes or 0)
     return Evidence(model.uri, *found, time_taken, size)
@@ -163,7 +162,7 @@ class EvaluationRecord(NamedTuple):
     warnings: tuple[str, ...]
 
 
-def read_judgement(evaluation: Path, contracts: Path) -> EvaluationRecord:
+def read_evaluation(evaluation: Path, contracts: Path) -> EvaluationRecord:
     """Reads an evaluation's folder and that of its contracts' reports.
 
     Raises `CaptioningError` when they are not what an evaluation leaves.

@@ -10,7 +10,6 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +37,6 @@ _MODELS = """
 
 _SCHEDULED = {"deployment": "TRUE", "flow_run": "state_type IN ('SCHEDULED', 'PENDING', 'PAUSED')"}
 """Prefect's tables, and their rows that lead to work. The parameters name the inbox and the predictions of a home."""
-
-
-@dataclass(frozen=True)
-class _Address:
-    table: str
-    column: str
-    row: int
-    text: str
-    path: Path
 
 
 def moved_from(database: Path, artifacts: Path) -> Path | None:
@@ -106,17 +96,11 @@ def relocate(database: Path, artifacts: Path) -> int:
     with _opened(database) as connection:
         connection.execute("BEGIN IMMEDIATE")  # nobody writes between what is looked at and what is written
         _require_files(connection, old, new)
-        addresses = _addresses(connection, old)
         _back_up(database)
-        for address in addresses:
-            path = _moved(address.path, old, new)
-            text = path.as_uri() if address.text.startswith("file:") else str(path).replace("%", "%25")
-            connection.execute(
-                f'UPDATE "{address.table}" SET "{address.column}" = ? WHERE rowid = ?', (text, address.row)
-            )
+        rewritten = _rewrite(connection, old, new)
         _relocate_schedules(new.parent / "prefect" / "prefect.db", old.parent, new.parent)
         connection.execute("COMMIT")
-    return len(addresses)
+    return rewritten
 
 
 @contextmanager
@@ -146,17 +130,20 @@ def _has_column(connection: sqlite3.Connection, table: str, column: str) -> bool
     return found.fetchone() is not None
 
 
-def _addresses(connection: sqlite3.Connection, root: Path) -> list[_Address]:
-    """All that lie below `root`, or are it."""
-    found = []
+def _rewrite(connection: sqlite3.Connection, old: Path, new: Path) -> int:
+    """Points all addresses below `old`, or of it, to `new`. Returns how many there were."""
+    rewritten = 0
     for table, column in ADDRESSES:
         if not _has_column(connection, table, column):
             continue  # another version of MLflow's schema
-        for row, text in connection.execute(f'SELECT rowid, "{column}" FROM "{table}"'):
+        for row, text in connection.execute(f'SELECT rowid, "{column}" FROM "{table}"').fetchall():
             path = _normal_path(text)
-            if path and path.is_relative_to(root):
-                found.append(_Address(table, column, row, text, path))
-    return found
+            if path and path.is_relative_to(old):
+                moved = _moved(path, old, new)
+                address = moved.as_uri() if text.startswith("file:") else str(moved).replace("%", "%25")
+                connection.execute(f'UPDATE "{table}" SET "{column}" = ? WHERE rowid = ?', (address, row))
+                rewritten += 1
+    return rewritten
 
 
 def _normal_path(text: str | None) -> Path | None:

@@ -1,19 +1,28 @@
-"""What a look at MLflow tells: whether a model's files are there, and how the last runs ended."""
+"""How runs are doing: which are at work, which were killed, and how the last of each kind ended.
 
+For MLflow the run of a killed process is at work for ever, unless somebody says otherwise.
+"""
+
+import platform
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-import mlflow
+import psutil
 from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from components.registry.mlflow_inventory import is_live
-from components.registry.orphaned_runs import has_died
-from components.registry.tracking import EXPERIMENT, require_connection
-from components.registry.versions import RegisteredModel
+from components.registry.addresses import EXPERIMENT
+from components.registry.versions import require_connection
 
+PROCESS_TAG = "captioning.process"
+"""Of a run: machine, number and start of the process that is at work on it."""
+SAME = 60.0
+"""Seconds by which a process's start may differ when it is told again: clocks are set."""
 SILENT = timedelta(minutes=5)
 """A run at work tells of the machine's load every ten seconds."""
+_HEARTBEAT = "system/cpu_utilization_percentage"
 
 
 @dataclass(frozen=True)
@@ -22,17 +31,47 @@ class LastRun:
 
     name: str
     status: str
-    """MLflow's: FINISHED, FAILED, KILLED or RUNNING; KILLED also when it only runs by its word: no sign of life."""
+    """MLflow's: FINISHED, FAILED, KILLED or RUNNING; KILLED also when it is RUNNING without a heartbeat."""
     started: datetime
 
 
-def has_files(model: RegisteredModel) -> bool:
-    """Whether the files of a registered model can be found where MLflow says that they are."""
-    try:
-        parts = mlflow.models.get_model_info(model.uri).flavors["python_function"]["artifacts"].values()
-        return all(mlflow.artifacts.list_artifacts(f"{model.uri}/{part['path']}") for part in parts)
-    except Exception:  # noqa: BLE001 - of a damaged description almost anything
+def this_process() -> str:
+    """What `PROCESS_TAG` says of a run of this process."""
+    process = psutil.Process()
+    return f"{platform.node()}/{process.pid}/{process.create_time():.0f}"
+
+
+def end_abandoned(client: MlflowClient, experiment_id: str) -> None:
+    """Ends as killed each run whose process was on this machine and is no more, and those nested in it."""
+    running = client.search_runs([experiment_id], "attributes.status = 'RUNNING'")
+    dead = {run.info.run_id for run in running if has_died(run)}
+    parts = [run for run in running if run.data.tags.get(MLFLOW_PARENT_RUN_ID) in dead]
+    for run_id in [*(part.info.run_id for part in parts), *dead]:  # by its parent a part is found
+        client.set_terminated(run_id, "KILLED")
+
+
+def has_died(run: Any) -> bool:
+    """Whether the process at work on a run was on this machine, and is no more."""
+    machine, _, process = run.data.tags.get(PROCESS_TAG, "").partition("/")
+    if not process or machine != platform.node():
         return False
+    number, _, started = process.partition("/")
+    with suppress(psutil.NoSuchProcess):
+        return bool(abs(psutil.Process(int(number)).create_time() - float(started)) > SAME)
+    return True
+
+
+def is_live(run: Any, silent: timedelta) -> bool:
+    """Whether a run is at work now: it has not ended, and was heard of within that time."""
+    if run.info.status != "RUNNING":
+        return False
+    heard = [metric.timestamp for metric in MlflowClient().get_metric_history(run.info.run_id, _HEARTBEAT)]
+    return datetime.now(UTC) - time_of(max([run.info.start_time, *heard])) < silent
+
+
+def time_of(milliseconds: int) -> datetime:
+    """MLflow's times."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def last_runs() -> list[LastRun]:
@@ -47,7 +86,8 @@ def last_runs() -> list[LastRun]:
     for run in runs:
         if MLFLOW_PARENT_RUN_ID in run.data.tags:  # a part of another
             continue
-        name, started = str(run.info.run_name), datetime.fromtimestamp(run.info.start_time / 1000, UTC)
+        name = str(run.info.run_name)
         silent = run.info.status == "RUNNING" and (has_died(run) or not is_live(run, SILENT))
-        found.setdefault(name.split(" ")[0], LastRun(name, "KILLED" if silent else run.info.status, started))
+        status = "KILLED" if silent else run.info.status
+        found.setdefault(name.split(" ")[0], LastRun(name, status, time_of(run.info.start_time)))
     return list(found.values())

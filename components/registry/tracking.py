@@ -4,7 +4,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ from components.provenance import commit
 from components.redaction import without_login
 from components.registry.addresses import EXPERIMENT as EXPERIMENT
 from components.registry.addresses import database_of
-from components.registry.orphaned_runs import PROCESS_TAG, end_abandoned, this_process
 from components.registry.relocation import require_database, require_own_files
+from components.registry.run_status import PROCESS_TAG, end_abandoned, this_process
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +48,12 @@ def connect(tracking_uri: str, artifacts: Path, *, create: bool = True) -> None:
     mlflow.set_tracking_uri(tracking_uri)
     mlflow.set_registry_uri(tracking_uri)
     try:
-        with _turn(database) if database and create else nullcontext():
-            if database:
-                _make_or_look_into(database)
-            if mlflow.get_experiment_by_name(EXPERIMENT) is None and create:
-                mlflow.create_experiment(EXPERIMENT, artifacts.absolute().as_uri() if database else None)
+        if database and create:
+            make_database(database, artifacts)
+        elif database:
+            _make_or_look_into(database)
+        if mlflow.get_experiment_by_name(EXPERIMENT) is None and create:
+            mlflow.create_experiment(EXPERIMENT)
     except Exception as error:  # of MLflow, SQLAlchemy, SQLite, Alembic: whatever it is, the database cannot be used
         if getattr(error, "error_code", "") == "RESOURCE_ALREADY_EXISTS":  # another run was faster
             return
@@ -63,17 +64,6 @@ def connect(tracking_uri: str, artifacts: Path, *, create: bool = True) -> None:
         raise CaptioningError(f"MLflow at {tracking_uri} cannot be used: {_told(error)}\n{advice}") from error
 
 
-def require_connection() -> None:
-    """Raises `CaptioningError` unless this process uses an MLflow that exists; MLflow would make an empty database."""
-    if not mlflow.is_tracking_uri_set():
-        raise CaptioningError(
-            "this process is not connected to MLflow: call flows.settings.use_mlflow() first, for the models of "
-            "CAPTIONING_HOME, or components.registry.tracking.connect()"
-        )
-    if database := database_of(mlflow.get_tracking_uri()):
-        require_database(database)
-
-
 def _told(error: Exception) -> str:
     """Without the SQL."""
     return str(error).partition("\n")[0]
@@ -81,15 +71,11 @@ def _told(error: Exception) -> str:
 
 def make_database(path: Path, artifacts: Path) -> None:
     """MLflow's database, unless it is there; with an experiment, by which the home knows where it was made."""
-    with _turn(path):
+    with exclusive_lock(path.with_name(f"{path.name}.lock"), f"opens {path}"):
         _make_or_look_into(path)
         client = MlflowClient(f"sqlite:///{path}", f"sqlite:///{path}")
         if client.get_experiment_by_name(EXPERIMENT) is None:
             client.create_experiment(EXPERIMENT, artifacts.absolute().as_uri())
-
-
-def _turn(database: Path) -> AbstractContextManager[None]:
-    return exclusive_lock(database.with_name(f"{database.name}.lock"), f"opens {database}")
 
 
 def _make_or_look_into(database: Path) -> None:

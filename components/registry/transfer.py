@@ -1,4 +1,4 @@
-"""A registered model in one file, to be carried into another registry: all that it captions and is judged by.
+"""A registered model in one file, to be carried into another registry: all that it captions and is compared by.
 
 The parcel (see `components.model.model_archive`) has `model/`, MLflow's folder as it is, and for each evaluation of the
 version `evaluations/NUMBER/evaluation` (summary and predictions) and `…/contracts` (reports), which a promotion on the
@@ -24,7 +24,7 @@ from components.errors import CaptioningError, ConfigurationError, find_remedy
 from components.evaluation.summary import PREDICTIONS_FILE, SUMMARY_FILE
 from components.model.integrity import require_model
 from components.model.model_archive import open_parcel, write_parcel
-from components.registry.promotion import EVALUATION_TAG, read_judgement, record_evaluation
+from components.registry.promotion import EVALUATION_TAG, read_evaluation, record_evaluation
 from components.registry.registration import add_version, challenge, find_version
 from components.registry.tracking import tracked_run
 from components.registry.versions import RegisteredModel, describe
@@ -49,7 +49,7 @@ class ExportedModel:
     bytes: int
 
 
-class _Judged(BaseModel, frozen=True):
+class _Evaluated(BaseModel, frozen=True):
     data: _Digest
     """Of the images and references; what the evaluation's tag ends with."""
     started: NonNegativeInt
@@ -61,14 +61,14 @@ class _Contents(BaseModel, frozen=True):
     version: str
     digest: _Digest
     description: str
-    evaluations: tuple[_Judged, ...]
+    evaluations: tuple[_Evaluated, ...]
 
 
 def export_model(uri: str, target: Path) -> ExportedModel:
     """Writes the version that `models:/name/version` or `models:/name@alias` means into one file, `target`.
 
     The same version with the same evaluations makes the same file. An evaluation whose run has lost its files is left
-    out, with a warning: the other side can judge the model again.
+    out, with a warning: the other side can evaluate the model again.
     """
     model, client = describe(uri), MlflowClient()
     if not model.digest:
@@ -80,16 +80,16 @@ def export_model(uri: str, target: Path) -> ExportedModel:
         (folder / MODEL / "registered_model_meta").unlink(missing_ok=True)  # MLflow's note on this registry
         for compiled in list((folder / MODEL).rglob("__pycache__")):  # whoever served the model where it lies left it
             shutil.rmtree(compiled)
-        judged = tuple(_collect_evaluations(version.tags, folder / EVALUATIONS))
+        evaluations = tuple(_collect_evaluations(version.tags, folder / EVALUATIONS))
         contents = _Contents(
             name=model.name,
             version=model.version,
             digest=model.digest,
             description=version.description or "",
-            evaluations=judged,
+            evaluations=evaluations,
         )
         files = write_parcel(folder, contents.model_dump(mode="json"), target)
-    return ExportedModel(target, model, len(judged), files, target.stat().st_size)
+    return ExportedModel(target, model, len(evaluations), files, target.stat().st_size)
 
 
 def import_model(parcel: Path, name: str | None = None) -> RegisteredModel:
@@ -120,23 +120,23 @@ def unpack_model(parcel: Path, folder: Path) -> _Contents:
     return contents
 
 
-def _collect_evaluations(tags: dict[str, str], folder: Path) -> Iterator[_Judged]:
+def _collect_evaluations(tags: dict[str, str], folder: Path) -> Iterator[_Evaluated]:
     """Puts the evaluations that a version's tags point to below `folder`, each into the folder of its number."""
     number = 0
     for data, where in sorted(
         (tag.removeprefix(EVALUATION_TAG), w) for tag, w in tags.items() if EVALUATION_TAG in tag
     ):
-        (run_id, _, judged), place = where.partition("/"), folder / str(number)
+        (run_id, _, name), place = where.partition("/"), folder / str(number)
         try:
             started = MlflowClient().get_run(run_id).info.start_time
             for file in (SUMMARY_FILE, PREDICTIONS_FILE):
-                _download(f"runs:/{run_id}/{judged}/{file}", place / EVALUATION)
+                _download(f"runs:/{run_id}/{name}/{file}", place / EVALUATION)
             _download(f"runs:/{run_id}/{CONTRACTS}", place)
         except (MlflowException, CaptioningError) as error:
             log.warning("the evaluation on %s stays behind: the run %s has lost its files (%s)", data, run_id, error)
             shutil.rmtree(place, ignore_errors=True)
             continue
-        yield _Judged(data=data, started=started)
+        yield _Evaluated(data=data, started=started)
         number += 1
 
 
@@ -152,11 +152,11 @@ def _download(uri: str, folder: Path) -> None:
 def _require_complete(folder: Path, contents: _Contents) -> None:
     """Raises `ValueError` or `CaptioningError` when something lacks, or is damaged, that model or promotion needs."""
     require_model(folder / MODEL)
-    for number, judged in enumerate(contents.evaluations):
+    for number, evaluated in enumerate(contents.evaluations):
         place = folder / EVALUATIONS / str(number)
-        data = read_judgement(place / EVALUATION, place / CONTRACTS).data
-        if data != judged.data:
-            raise ValueError(f"its evaluation {number} is on {data}, not on {judged.data}")
+        data = read_evaluation(place / EVALUATION, place / CONTRACTS).data
+        if data != evaluated.data:
+            raise ValueError(f"its evaluation {number} is on {data}, not on {evaluated.data}")
         if not (place / CONTRACTS).is_dir():
             raise ValueError(f"its evaluation {number} lacks contracts")
 
@@ -164,23 +164,25 @@ def _require_complete(folder: Path, contents: _Contents) -> None:
 def _register(folder: Path, contents: _Contents, name: str) -> RegisteredModel:
     version = find_version(name, contents.digest)
     tags = MlflowClient().get_model_version(name, version).tags if version else {}
-    missing = {n: judged for n, judged in enumerate(contents.evaluations) if EVALUATION_TAG + judged.data not in tags}
+    missing = {
+        n: evaluated for n, evaluated in enumerate(contents.evaluations) if EVALUATION_TAG + evaluated.data not in tags
+    }
     if version is None or missing:
         origin = contents.model_dump(include={"name", "version", "digest"})
         with tracked_run(f"import {name}", {"exported": origin}) as run_id:
             version = version or add_version(folder / MODEL, contents.digest, name, run_id, contents.description)
-            for number, judged in missing.items():
-                evaluated = _log_evaluation(folder / EVALUATIONS / str(number), judged, run_id)
-                record_evaluation(describe(f"models:/{name}/{version}"), judged.data, evaluated, EVALUATION)
+            for number, evaluated in missing.items():
+                logged = _log_evaluation(folder / EVALUATIONS / str(number), evaluated, run_id)
+                record_evaluation(describe(f"models:/{name}/{version}"), evaluated.data, logged, EVALUATION)
     return challenge(name, version)
 
 
-def _log_evaluation(folder: Path, judged: _Judged, parent: str) -> str:
+def _log_evaluation(folder: Path, evaluated: _Evaluated, parent: str) -> str:
     """A run nested in the import, of the time of the evaluation: a run has one folder of contracts."""
     client = MlflowClient()
     experiment = client.get_run(parent).info.experiment_id
     tags = {MLFLOW_PARENT_RUN_ID: parent}
-    run = client.create_run(experiment, judged.started, tags, f"imported evaluation on {judged.data[:16]}")
+    run = client.create_run(experiment, evaluated.started, tags, f"imported evaluation on {evaluated.data[:16]}")
     client.log_artifacts(run.info.run_id, str(folder))
     client.set_terminated(run.info.run_id)
     return str(run.info.run_id)

@@ -16,7 +16,8 @@ from components.decoder.caption import Search
 from components.errors import CaptioningError, ConfigurationError, find_remedy
 from components.model.captioner import CAPTIONER_FOLDER, CODE_FILE, MODEL_SCHEMA, Captioner
 from components.model.integrity import SEAL_TAG, require_model, without_bytecode
-from components.registry.tracking import require_connection
+from components.registry.addresses import database_of
+from components.registry.relocation import require_database
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,17 @@ class RegisteredModel:
     """Of the package that was registered."""
 
 
+def require_connection() -> None:
+    """Raises `CaptioningError` unless this process uses an MLflow that exists; MLflow would make an empty database."""
+    if not mlflow.is_tracking_uri_set():
+        raise CaptioningError(
+            "this process is not connected to MLflow: call flows.settings.use_mlflow() first, for the models of "
+            "CAPTIONING_HOME, or components.registry.tracking.connect()"
+        )
+    if database := database_of(mlflow.get_tracking_uri()):
+        require_database(database)
+
+
 def describe(uri: str) -> RegisteredModel:
     """The version that `models:/name/version` or `models:/name@alias` means now."""
     require_connection()
@@ -56,6 +68,15 @@ def describe(uri: str) -> RegisteredModel:
     mine = tuple(sorted(alias for alias, v in aliases.items() if str(v) == str(found.version)))
     digest = str(found.tags.get(DIGEST_TAG, ""))
     return RegisteredModel(name, str(found.version), f"models:/{name}/{found.version}", mine, digest)
+
+
+def has_files(model: RegisteredModel) -> bool:
+    """Whether the files of a registered model can be found where MLflow says that they are."""
+    try:
+        parts = mlflow.models.get_model_info(model.uri).flavors["python_function"]["artifacts"].values()
+        return all(mlflow.artifacts.list_artifacts(f"{model.uri}/{part['path']}") for part in parts)
+    except Exception:  # noqa: BLE001 - of a damaged description almost anything
+        return False
 
 
 def encoder_fingerprint(uri: str) -> str:

@@ -96,14 +96,13 @@ class _Run:
             objective(state.decoder, state.dropout, self.config, phase.smoothing),
             phase.optimizer,
             state.decoder.trainable_variables,
-            [state.dropout.state],
         )
         for epoch in range(done, phase.epochs):
             if self.config.patience and is_stuck(state.history, number, self.config.patience):
                 log.info("%s: none of the last %d epochs was better; stopped", phase.name, self.config.patience)
                 return
             row = {"phase": float(number), "epoch": len(state.history) + 1.0, **self._epoch(phase, epoch, step)}
-            state.history.append(row | self._judge(row, self.folder / PHASE_FILE.format(number)))
+            state.history.append(row | self._validate(row, self.folder / PHASE_FILE.format(number)))
             state.save(phase.optimizer, self.folder)
             log.info("%s, epoch %d/%d: %s", phase.name, epoch + 1, phase.epochs, describe(state.history[-1]))
             self.on_epoch(state.history[-1])
@@ -125,7 +124,7 @@ class _Run:
                 since = 0
         return {name: float(np.average([row[name] for row in figures], weights=targets)) for name in figures[0]}
 
-    def _judge(self, row: Mapping[str, float], path: Path) -> dict[str, float]:
+    def _validate(self, row: Mapping[str, float], path: Path) -> dict[str, float]:
         """The validation figures of what would be the decoder now; the best so far is kept at `path`.
 
         `row` has the epoch's training figures: a bad validation loss beside a good training loss is overfitting.

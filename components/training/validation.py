@@ -27,7 +27,7 @@ NOTEBOOK_SEED, NOTEBOOK_BATCHES, NOTEBOOK_BATCH = 300, 1000, 32
 
 
 class Validator:
-    """Judges one decoder, whose weights change, on one split."""
+    """Evaluates one decoder, whose weights change, on one split."""
 
     def __init__(self, decoder: Decoder, validation: TrainingSet, vocabulary: Vocabulary) -> None:
         self._set, self._vocabulary = validation, vocabulary
@@ -42,12 +42,9 @@ class Validator:
         self._batches = [validation.batch(by_length[i : i + BATCH]) for i in range(0, len(by_length), BATCH)]
         length = validation.ids.shape[1] - 1
         self._greedy = compile_function(
-            lambda embeddings, images: search.greedy(decoder, ops.take(embeddings, images, axis=0), length)[0],
-            decoder.variables,
+            lambda embeddings, images: search.greedy(decoder, ops.take(embeddings, images, axis=0), length)[0]
         )
-        self._losses = compile_function(
-            lambda embeddings, *batch: losses(decoder, embeddings, Batch(*batch))[1:], decoder.variables
-        )
+        self._losses = compile_function(lambda embeddings, *batch: losses(decoder, embeddings, Batch(*batch))[1:])
 
     def figures(self) -> dict[str, float]:
         """`val_loss` (nats a word) and `val_accuracy` on references; `val_cider` (CIDEr-D of greedy captions), and

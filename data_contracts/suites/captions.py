@@ -25,7 +25,7 @@ SPACE = r"\s\p{Z}\x0b\x1c-\x1f\x85"
 def check(
     captions: pd.DataFrame, images: pd.DataFrame, limits: Limits, *, train_split: str, validation_split: str
 ) -> Iterator[ContractReport]:
-    """Judges tables of `schema.CAPTIONS` and `schema.IMAGES`."""
+    """Validates tables of `schema.CAPTIONS` and `schema.IMAGES`."""
     yield check_columns("captions", {"captions": (captions, CAPTIONS), "images": (images, IMAGES)})
     yield validate(caption_facts(captions, images), caption_suite(limits), ids=("caption_id", "image_id", "caption"))
     yield validate(image_facts(images, captions), image_suite(limits), ids=("image_id", "split", "name", "nearest"))

@@ -16,19 +16,19 @@ from data_contracts.schema import DRIFT
 
 @contract
 def check(drift: pd.DataFrame, limits: Limits) -> Iterator[ContractReport]:
-    """Judges a table of `schema.DRIFT`."""
+    """Validates a table of `schema.DRIFT`."""
     yield check_columns("drift", {"drift": (drift, DRIFT)})
     yield validate(drift_facts(drift, limits.min_images_to_judge_drift), drift_suite(limits), ids=("images",))
 
 
-def drift_facts(drift: pd.DataFrame, judged_from: int) -> pd.DataFrame:
+def drift_facts(drift: pd.DataFrame, min_count: int) -> pd.DataFrame:
     """The row with `length_ratio` (of the captions' mean length to training's, or the other way round); all figures
-    are null for fewer images than `judged_from`.
+    are null for fewer images than `min_count`.
     """
     ratio = drift["caption_words"] / drift["training_caption_words"]
     facts = drift.assign(length_ratio=ratio.where(ratio >= 1, 1 / ratio))
     figures = ["embedding_shift", "outlier_share", "length_ratio"]
-    facts[figures] = facts[figures].where(facts["images"] >= judged_from)
+    facts[figures] = facts[figures].where(facts["images"] >= min_count)
     return facts
 
 

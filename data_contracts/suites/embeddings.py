@@ -29,7 +29,7 @@ def check(
     expected_fingerprint: str,
     limits: Limits,
 ) -> Iterator[ContractReport]:
-    """Judges tables of `schema.EMBEDDING_INDEX` and `QUARANTINE`, and the vectors, against `IMAGES`.
+    """Validates tables of `schema.EMBEDDING_INDEX` and `QUARANTINE`, and the vectors, against `IMAGES`.
 
     `dimension` and `expected_fingerprint` are the encoder's, `fingerprint` is the one that the store carries.
     """

@@ -13,7 +13,7 @@ from data_contracts.schema import IMAGES, PHOTOGRAPHS
 
 @contract
 def check(photographs: pd.DataFrame, images: pd.DataFrame, limits: Limits) -> Iterator[ContractReport]:
-    """Judges a table of `schema.PHOTOGRAPHS` against `schema.IMAGES`, which says the photographs' splits."""
+    """Validates a table of `schema.PHOTOGRAPHS` against `schema.IMAGES`, which says the photographs' splits."""
     yield check_columns("images", {"photographs": (photographs, PHOTOGRAPHS), "images": (images, IMAGES)})
     facts = photograph_facts(photographs, images, limits.max_leaked_images)
     yield validate(facts, photograph_suite(limits), ids=("image_id", "split", "file_name", "error", "twin"))

@@ -1,6 +1,6 @@
 """The contract of the predictions: one row an image, and captions that are fit to be shown.
 
-It judges the table of a scoring run (`schema.PREDICTIONS`) or of an evaluation (with the columns `JUDGED`).
+It validates the table of a scoring run (`schema.PREDICTIONS`) or of an evaluation (with the columns `REQUIRED`).
 """
 
 import re
@@ -13,19 +13,9 @@ from data_contracts.limits import Limits
 from data_contracts.report import ContractReport
 from data_contracts.rules import Suite, critical, in_range, in_set, suite, warning
 from data_contracts.runner import check_columns, contract, validate
-from data_contracts.schema import PREDICTIONS, SPECIALS
+from data_contracts.schema import FUNCTION_WORDS, PREDICTIONS, SPECIALS
 
-FUNCTION_WORDS = frozenset(
-    re.findall(
-        r"\w+",
-        """a an the and or but of in on at by to from for with without into onto over under near next between behind
-        beside above below through across around against along up down off out as is are was were be being been has
-        have had that which who while his her its their this these those very""",
-    )
-)
-"""English words that no caption should end in."""
-
-JUDGED = ("image_id", "caption", "logprob", "status", "error")
+REQUIRED = ("image_id", "caption", "logprob", "status", "error")
 
 
 CHINESE_JAPANESE = "\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
@@ -37,11 +27,11 @@ SOUTH_EAST_ASIAN = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
 def check(
     predictions: pd.DataFrame, expected_ids: Iterable[int] | Iterable[str], limits: Limits
 ) -> Iterator[ContractReport]:
-    """Judges predictions of the images `expected_ids`, whose type is that of the column `image_id`.
+    """Validates predictions of the images `expected_ids`, whose type is that of the column `image_id`.
 
     An id that is expected several times (copies of one photograph) must have as many rows.
     """
-    schema = {name: dtype for name, dtype in PREDICTIONS.items() if name in JUDGED or name in predictions}
+    schema = {name: dtype for name, dtype in PREDICTIONS.items() if name in REQUIRED or name in predictions}
     if "image_id" in predictions and pd.api.types.is_integer_dtype(predictions["image_id"]):
         schema["image_id"] = "int64"
     yield check_columns("predictions", {"predictions": (predictions, schema)}, nullable=("logprob",))
@@ -88,13 +78,13 @@ def image_facts(predictions: pd.DataFrame, expected_ids: Iterable[int] | Iterabl
     return pd.DataFrame(facts).rename_axis("image_id").reset_index()
 
 
-def caption_facts(predictions: pd.DataFrame, judged_from: int) -> pd.DataFrame:
+def caption_facts(predictions: pd.DataFrame, min_count: int) -> pd.DataFrame:
     """One row: the `most_frequent` caption and its `share`, the `distinct_share` of the captions, the `dangling_share`
-    that ends in a function word and the `most_frequent_end` of those; null among fewer than `judged_from` captions.
+    that ends in a function word and the `most_frequent_end` of those; null among fewer than `min_count` captions.
     """
     captions = predictions.loc[predictions["status"] == "ok", "caption"]
     counts = captions.value_counts()
-    if not len(counts) or len(captions) < judged_from:
+    if not len(counts) or len(captions) < min_count:
         nothing = {"share": np.nan, "distinct_share": np.nan, "dangling_share": np.nan}
         return pd.DataFrame([{"most_frequent": "", "most_frequent_end": "", **nothing}])
     ends = captions.str.rsplit(n=1).str[-1]

@@ -22,7 +22,7 @@ def check(
     train_split: str,
     validation_split: str,
 ) -> Iterator[ContractReport]:
-    """Judges tables of `schema.CAPTIONS`, `VOCABULARY` and `EMBEDDING_INDEX` together.
+    """Validates tables of `schema.CAPTIONS`, `VOCABULARY` and `EMBEDDING_INDEX` together.
 
     `max_length`: words of a training caption, START and END among them.
     """

@@ -24,7 +24,7 @@ COUNTED: dict[str, str] = {name: CAPTIONS[name] for name in ("split", "tokens")}
 def check(
     vocabulary: pd.DataFrame, captions: pd.DataFrame, limits: Limits, *, train_split: str
 ) -> Iterator[ContractReport]:
-    """Judges a table of `schema.VOCABULARY` and how well it covers a table of `schema.CAPTIONS`."""
+    """Validates a table of `schema.VOCABULARY` and how well it covers a table of `schema.CAPTIONS`."""
     yield check_columns("vocabulary", {"vocabulary": (vocabulary, VOCABULARY), "captions": (captions, COUNTED)})
     yield validate(word_facts(vocabulary), word_suite(limits), ids=("id", "word"))
     coverage = coverage_facts(vocabulary, captions, train_split)

@@ -178,7 +178,7 @@ def _champion(settings: Settings) -> Iterator[Finding]:
     except CaptioningError as error:
         yield Finding("champion", "notice", str(error), "captioning train --profile demo")
         return
-    if run_status.has_files(champion):
+    if versions.has_files(champion):
         yield Finding("champion", "good", champion.uri)
     else:
         remedy = "put them back from a backup, or captioning rollback"

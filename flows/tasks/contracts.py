@@ -1,4 +1,4 @@
-"""The tasks that hold the flow to its data contracts: judged before anything expensive, shown in Prefect and MLflow."""
+"""The tasks that hold the flow to its data contracts, before anything expensive; shown in Prefect and MLflow."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -19,13 +19,13 @@ from components.scoring.score import DRIFT_FILE, parts_of
 from components.vocabulary.vocabulary import Vocabulary
 from data_contracts.limits import Limits
 from data_contracts.report import ContractReport, ContractViolation, RuleResult, to_html
-from data_contracts.suites.captions import check as judge_captions
-from data_contracts.suites.drift import check as judge_drift
-from data_contracts.suites.embeddings import check as judge_embeddings
-from data_contracts.suites.images import check as judge_images
-from data_contracts.suites.predictions import check as judge_predictions
-from data_contracts.suites.training_set import check as judge_training_set
-from data_contracts.suites.vocabulary import check as judge_vocabulary
+from data_contracts.suites.captions import check as validate_captions
+from data_contracts.suites.drift import check as validate_drift
+from data_contracts.suites.embeddings import check as validate_embeddings
+from data_contracts.suites.images import check as validate_images
+from data_contracts.suites.predictions import check as validate_predictions
+from data_contracts.suites.training_set import check as validate_training_set
+from data_contracts.suites.vocabulary import check as validate_vocabulary
 from flows.tasks.data import VOCABULARY_FILE
 from flows.tasks.stages import (
     CaptionTable,
@@ -48,34 +48,34 @@ MAX_ROWS = 100
 def check_captions(captions: CaptionTable, profile: Profile, run_id: str) -> Check:
     """Halts the flow when captions and images do not fit together."""
 
-    def judge() -> ContractReport:
+    def validate() -> ContractReport:
         images, table = caption_table.read_caption_table(captions.path)
-        return judge_captions(table, images, profile.limits, **_splits(profile))
+        return validate_captions(table, images, profile.limits, **_splits(profile))
 
-    return _check("captions", [captions], profile.limits, judge, run_id)
+    return _check("captions", [captions], profile.limits, validate, run_id)
 
 
 @task
 def check_vocabulary(vocabulary: VocabularyFile, captions: CaptionTable, profile: Profile, run_id: str) -> Check:
     """Halts the flow when the vocabulary is malformed or knows too few of the captions' words."""
 
-    def judge() -> ContractReport:
+    def validate() -> ContractReport:
         _, table = caption_table.read_caption_table(captions.path)
         words = Vocabulary.load(vocabulary.path / VOCABULARY_FILE).to_frame()
-        return judge_vocabulary(words, table, profile.limits, train_split=profile.dataset.train_split)
+        return validate_vocabulary(words, table, profile.limits, train_split=profile.dataset.train_split)
 
-    return _check("vocabulary", [vocabulary, captions], profile.limits, judge, run_id)
+    return _check("vocabulary", [vocabulary, captions], profile.limits, validate, run_id)
 
 
 @task
 def check_images(photographs: Photographs, captions: CaptionTable, profile: Profile, run_id: str) -> Check:
     """Halts the flow before the embeddings when photographs are missing, or one is in two splits."""
 
-    def judge() -> ContractReport:
+    def validate() -> ContractReport:
         images, _ = caption_table.read_caption_table(captions.path)
-        return judge_images(pd.read_parquet(photographs.path / PHOTOGRAPHS_FILE), images, profile.limits)
+        return validate_images(pd.read_parquet(photographs.path / PHOTOGRAPHS_FILE), images, profile.limits)
 
-    return _check("images", [photographs, captions], profile.limits, judge, run_id)
+    return _check("images", [photographs, captions], profile.limits, validate, run_id)
 
 
 @task
@@ -85,14 +85,14 @@ def check_training_set(
     """Halts the flow before the training when too many captions have no image or nothing to learn from."""
     max_length = profile.decoder.max_length
 
-    def judge() -> ContractReport:
+    def validate() -> ContractReport:
         _, table = caption_table.read_caption_table(captions.path)
         words = Vocabulary.load(vocabulary.path / VOCABULARY_FILE).to_frame()
         index = EmbeddingStore.open(embeddings.path).index
-        return judge_training_set(table, words, index, profile.limits, max_length=max_length, **_splits(profile))
+        return validate_training_set(table, words, index, profile.limits, max_length=max_length, **_splits(profile))
 
     data = [captions, vocabulary, embeddings]
-    return _check("training_set", data, profile.limits, judge, run_id, inputs=[f"max_length={max_length}"])
+    return _check("training_set", data, profile.limits, validate, run_id, inputs=[f"max_length={max_length}"])
 
 
 @task
@@ -104,11 +104,11 @@ def check_embeddings(
     Of one split the embeddings are a registered model's own, else they must be the profile's encoders'.
     """
 
-    def judge() -> ContractReport:
+    def validate() -> ContractReport:
         images, _ = caption_table.read_caption_table(captions.path)
         encoders = store.encoders if split else [describe_encoder(encoder) for encoder in profile.encoders]
         images = images[images["split"] == split] if split else images
-        return judge_embeddings(
+        return validate_embeddings(
             store.index,
             store.quarantine,
             images,
@@ -121,7 +121,7 @@ def check_embeddings(
 
     store = EmbeddingStore.open(embeddings.path)
     publish_quarantine(store.quarantine, run_id)
-    return _check("embeddings", [embeddings, captions], profile.limits, judge, run_id, inputs=[str(split)])
+    return _check("embeddings", [embeddings, captions], profile.limits, validate, run_id, inputs=[str(split)])
 
 
 @task
@@ -130,36 +130,36 @@ def check_predictions(
 ) -> Check:
     """Halts the flow when a captioner's output is not fit to be shown, before it is registered."""
 
-    def judge() -> ContractReport:
+    def validate() -> ContractReport:
         _, table = caption_table.read_caption_table(captions.path)
         embedded = table["image_id"].isin(EmbeddingStore.open(embeddings.path).index["image_id"])
         expected = table.loc[(table["split"] == split) & embedded, "image_id"].unique()
-        return judge_predictions(read_predictions(evaluation.path), expected, profile.limits)
+        return validate_predictions(read_predictions(evaluation.path), expected, profile.limits)
 
-    return _check("predictions", [evaluation, captions, embeddings], profile.limits, judge, run_id)
+    return _check("predictions", [evaluation, captions, embeddings], profile.limits, validate, run_id)
 
 
 @task
 def check_scoring(scoring: Predictions, limits: Limits, run_id: str) -> Check:
     """Halts the flow before anything is handed over: images without a row, captions unfit to be shown."""
 
-    def judge() -> ContractReport:
+    def validate() -> ContractReport:
         # By address, not by content: copies of a picture are two inputs.
         predictions = pd.concat([pd.read_parquet(part) for part in parts_of(scoring.path)], ignore_index=True)
         expected = pd.read_parquet(scoring.path / "inputs.parquet", columns=["uri"])["uri"]
-        return judge_predictions(predictions.assign(image_id=predictions["uri"]), expected, limits)
+        return validate_predictions(predictions.assign(image_id=predictions["uri"]), expected, limits)
 
-    return _check("predictions", [scoring], limits, judge, run_id)
+    return _check("predictions", [scoring], limits, validate, run_id)
 
 
 @task
 def check_drift(scoring: Predictions, limits: Limits, run_id: str) -> Check:
     """Says how far a scoring run's images lie from what its model was trained on; never halts the flow."""
 
-    def judge() -> ContractReport:
-        return judge_drift(pd.read_parquet(scoring.path / DRIFT_FILE), limits)
+    def validate() -> ContractReport:
+        return validate_drift(pd.read_parquet(scoring.path / DRIFT_FILE), limits)
 
-    return _check("drift", [scoring], limits, judge, run_id)
+    return _check("drift", [scoring], limits, validate, run_id)
 
 
 def _splits(profile: Profile) -> dict[str, str]:
@@ -170,14 +170,14 @@ def _check(
     table: str,
     data: list[Artifact],
     limits: Limits,
-    judge: Callable[[], ContractReport],
+    validate: Callable[[], ContractReport],
     run_id: str,
     inputs: Sequence[str] = (),
 ) -> Check:
-    """A contract as a stage: judged once for the same data and limits, published in every run."""
+    """A contract as a stage: validated once for the same data and limits, published in every run."""
 
     def work(folder: Path) -> int:
-        report = judge()
+        report = validate()
         if not report.passed:
             raise ContractViolation(report)
         (folder / REPORT_FILE).write_text(json.dumps(report.to_json(), indent=1), encoding="utf-8")

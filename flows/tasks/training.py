@@ -7,9 +7,9 @@ from components.artifacts import Stage, exclusive_lock, folder_bytes
 from components.dataset import caption_table
 from components.encoder.encoders import load_network
 from components.encoder.store import EmbeddingStore
+from components.evaluation.card import render_card
 from components.evaluation.summary import GALLERY_FILE, Summary
 from components.model.captioner import CAPTIONER_FOLDER
-from components.model.card import render_card
 from components.model.reference import Reference
 from components.profile import Profile
 from components.registry import versions

@@ -10,7 +10,8 @@ import pytest
 
 from components.decoder.caption import Caption, Search
 from components.encoder.store import EmbeddingStore
-from components.evaluation.gallery_selection import Embeddings, EvaluationInputs
+from components.evaluation.gallery_selection import EvaluationInputs
+from components.model.captioner import Embeddings
 from components.vocabulary.tokenizer import tokenize
 from components.vocabulary.vocabulary import Vocabulary
 

@@ -183,7 +183,7 @@ def test_nothing_goes_that_was_used_since_a_live_run_began(
     killed = MlflowClient().create_run(MlflowClient().get_experiment_by_name(EXPERIMENT).experiment_id)
     assert len(plan_cleaning(tmp_path, NOTHING)) == 3
     assert killed.info.run_id not in str(plan_cleaning(tmp_path, NOTHING))
-    monkeypatch.setattr(mlflow_inventory, "SILENT", NOTHING)
+    monkeypatch.setattr(cleanup, "SILENT", NOTHING)
     assert f"runs:/{killed.info.run_id}" in [leftover.where for leftover in plan_cleaning(tmp_path, NOTHING)]
 
 
@@ -228,7 +228,7 @@ def test_a_cleaning_that_was_killed_is_finished_by_the_next(
     roll_back("captioner")
     plan = plan_cleaning(tmp_path, NOTHING)
     with monkeypatch.context() as patch:
-        patch.setattr(cleanup.shelf, "discard_model", lambda model: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(mlflow_inventory, "discard_model", lambda model: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             clean(plan)
     again = plan_cleaning(tmp_path, NOTHING)

@@ -6,18 +6,22 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from components.registry.orphaned_runs import PROCESS_TAG, this_process
 from components.registry.registration import register
-from components.registry.run_status import LastRun, has_files, last_runs
+from components.registry.run_status import PROCESS_TAG, LastRun, end_abandoned, last_runs, this_process
 from components.registry.tracking import EXPERIMENT, tracked_run
-from components.registry.versions import RegisteredModel
+from components.registry.versions import RegisteredModel, has_files
 
 pytestmark = [
     pytest.mark.usefixtures("registry"),
     pytest.mark.filterwarnings("ignore:::mlflow"),  # its own imports warn
 ]
 MakeRun = Callable[..., str]
+
+MACHINE, NUMBER, STARTED = this_process().split("/")
+DIED = f"{MACHINE}/{NUMBER}/{int(STARTED) - 3600}"
+"""A process whose number is another's now."""
 
 
 @pytest.fixture
@@ -49,18 +53,17 @@ def test_a_model_has_its_files_until_they_are_gone(registered: RegisteredModel, 
     assert has_files(registered)
 
 
-def test_a_model_whose_description_alone_is_gone_has_no_files(registered: RegisteredModel) -> None:
-    Path(mlflow.artifacts.download_artifacts(registered.uri), "MLmodel").unlink()
-    assert not has_files(registered)
-
-
-def test_a_model_without_its_network_has_no_files(registered: RegisteredModel) -> None:
-    shutil.rmtree(Path(mlflow.artifacts.download_artifacts(registered.uri), "artifacts", "captioner"))
-    assert not has_files(registered)
-
-
-def test_a_model_whose_description_is_damaged_has_no_files(registered: RegisteredModel) -> None:
-    Path(mlflow.artifacts.download_artifacts(registered.uri), "MLmodel").write_text("{:")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "MLmodel").unlink(),
+        lambda folder: (folder / "MLmodel").write_text("{:"),
+        lambda folder: shutil.rmtree(folder / "artifacts" / "captioner"),
+    ],
+    ids=["without its description", "its description damaged", "without its network"],
+)
+def test_a_damaged_model_has_no_files(registered: RegisteredModel, damage: Callable[[Path], object]) -> None:
+    damage(Path(mlflow.artifacts.download_artifacts(registered.uri)))
     assert not has_files(registered)
 
 
@@ -101,11 +104,8 @@ def test_a_run_at_work_is_running(registry: str) -> None:
 
 def test_a_run_whose_process_is_gone_is_told_as_killed_at_once(registry: str) -> None:
     experiment = MlflowClient().get_experiment_by_name(EXPERIMENT).experiment_id
-    machine, number, started = this_process().split("/")
     MlflowClient().create_run(experiment, run_name="train", tags={PROCESS_TAG: this_process()})
-    MlflowClient().create_run(
-        experiment, run_name="score", tags={PROCESS_TAG: f"{machine}/{number}/{int(started) - 3600}"}
-    )
+    MlflowClient().create_run(experiment, run_name="score", tags={PROCESS_TAG: DIED})
     assert {run.name: run.status for run in last_runs()} == {"train": "RUNNING", "score": "KILLED"}
 
 
@@ -114,3 +114,29 @@ def test_without_runs_or_an_experiment_nothing_is_told(registry: str) -> None:
     client = MlflowClient()
     client.rename_experiment(client.get_experiment_by_name(EXPERIMENT).experiment_id, "another")
     assert last_runs() == []
+
+
+def begin(**tags: str) -> str:
+    experiment = MlflowClient().get_experiment_by_name(EXPERIMENT).experiment_id
+    return MlflowClient().create_run(experiment, tags=tags).info.run_id
+
+
+def status(run_id: str) -> str:
+    return mlflow.get_run(run_id).info.status
+
+
+def test_a_run_whose_process_is_gone_ends_as_killed_when_the_next_begins_and_its_phases_with_it() -> None:
+    killed = begin(**{PROCESS_TAG: DIED})
+    phase = begin(**{MLFLOW_PARENT_RUN_ID: killed})
+    with tracked_run("the next", {}) as run_id:
+        assert [status(each) for each in (killed, phase, run_id)] == ["KILLED", "KILLED", "RUNNING"]
+
+
+def test_runs_at_work_those_of_other_machines_and_those_that_ended_stay_as_they_are() -> None:
+    elsewhere, unknown = begin(**{PROCESS_TAG: f"not-{DIED}"}), begin()
+    done = begin(**{PROCESS_TAG: DIED})
+    MlflowClient().set_terminated(done, "FINISHED")
+    with tracked_run("at work", {}) as run_id:
+        end_abandoned(MlflowClient(), mlflow.get_run(run_id).info.experiment_id)
+        found = [status(each) for each in (run_id, elsewhere, unknown, done)]
+    assert found == ["RUNNING", "RUNNING", "RUNNING", "FINISHED"]

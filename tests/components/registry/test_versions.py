@@ -84,11 +84,14 @@ def test_to_read_changes_no_byte(registered: RegisteredModel, registry: str, tmp
     assert content() == before
 
 
-def test_the_second_version_challenges(registered: RegisteredModel, package: Path) -> None:
-    assert register_another(package, "digest-2") == RegisteredModel(
-        "captioner", "2", "models:/captioner/2", ("challenger",), "digest-2"
-    )
+def test_the_second_version_challenges_and_both_are_found_by_number_and_alias(
+    registered: RegisteredModel, package: Path
+) -> None:
+    second = register_another(package, "digest-2")
+    assert second == RegisteredModel("captioner", "2", "models:/captioner/2", ("challenger",), "digest-2")
     assert describe("models:/captioner/1").aliases == ("champion",)
+    assert describe("models:/captioner/1") == describe("models:/captioner@champion")
+    assert describe("models:/captioner/2") == describe("models:/captioner@challenger") == second
 
 
 def test_a_package_is_registered_once(registered: RegisteredModel, package: Path) -> None:
@@ -101,12 +104,6 @@ def test_registering_goes_with_the_run(registered: RegisteredModel) -> None:
     run = mlflow.get_run(version.run_id)
     assert (run.info.run_name, run.info.status) == ("first", "FINISHED")
     assert mlflow.models.get_model_info(registered.uri).metadata == {"scores": SCORES}
-
-
-def test_versions_and_aliases_are_found(registered: RegisteredModel, package: Path) -> None:
-    second = register_another(package, "digest-2")
-    assert describe("models:/captioner/1") == describe("models:/captioner@champion")
-    assert describe("models:/captioner/2") == describe("models:/captioner@challenger") == second
 
 
 @pytest.mark.parametrize(
