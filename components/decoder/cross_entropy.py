@@ -49,7 +49,9 @@ def cross_entropy(
         by_table = matmul(ops.transpose(hidden), grad_logits, precision)
         by_bias = ops.sum(grad_logits, axis=0)
 
-        def gradient(loss: Tensor, *_: Tensor) -> tuple[Tensor, ...]:
+        def gradient(upstream: Tensor, *_: Tensor) -> tuple[Tensor, ...]:
+            # TensorFlow hands over one upstream an output, JAX a tuple of all.
+            loss = upstream[0] if isinstance(upstream, tuple) else upstream
             return loss * by_hidden, loss * by_table, loss * by_bias
 
         correct = ops.cast(target_logits >= highest, "float32")[:, 0]

@@ -1,6 +1,6 @@
 """From an image's embedding to a caption: greedy, sampled, or by beam search; batched, and inside the graph.
 
-Written with `keras.ops`: the same loops run eagerly and in a SavedModel. PAD, UNK and START are never
+Written with `keras.ops`, so the same loops run eagerly, in a SavedModel and on JAX. PAD, UNK and START are never
 produced, a caption has at least one word, and the last of its at most `length` ids (a number of at least 2) is END
 whatever the decoder thinks. Of equally probable words the one with the lowest id is taken, of equally probable
 hypotheses the one that was ahead a word before.
@@ -87,7 +87,7 @@ def beam(decoder: Decoder, embeddings: Tensor, length: Tensor, width: Tensor) ->
         outputs, state = decoder.step(ops.reshape(last, (hypotheses,)), state)
         logits = logits_of(outputs, now)
         # Of each hypothesis only its `width` best continuations can be among the best of all.
-        count = ops.minimum(logits.shape[-1], width)
+        count = token_selection.at_most(logits.shape[-1], width)
         values, words = token_selection.best(logits, count)
         values = ops.reshape(values - ops.logsumexp(logits, axis=-1, keepdims=True), (batch, width, count))
         # Where there are no more words, those that fill the blocks are taken; their probability is 0.
@@ -144,8 +144,8 @@ def _generate(
 def _allowed_logits(decoder: Decoder, length: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     """Outputs (rows, width) and step number → logits (rows, vocabulary rounded up to whole blocks).
 
-    MASKED_LOGIT, or as good as that, for what may not come at that step. This and the bias are rows of the table, for
-    outputs with three more numbers: adding them to the logits would take as long as the product.
+    NEVER, or as good as that, for what may not come at that step. This and the bias are rows of the table, for outputs
+    with three more numbers: adding them to the logits would take as long as the product.
     """
     size = decoder.vocabulary_size
     spare = -size % BLOCK

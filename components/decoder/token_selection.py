@@ -25,7 +25,7 @@ def best(logits: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
     blocks = logits.shape[-1] // BLOCK
     by_block = ops.reshape(logits, (-1, blocks, BLOCK))
     # The best are in the blocks whose highest are the highest. These are taken in their order, for the sake of ties.
-    taken = ops.minimum(blocks, count)
+    taken = at_most(blocks, count)
     _, chosen = ops.top_k(ops.max(by_block, axis=-1), taken)
     chosen = ops.cast(ops.sort(chosen, axis=-1), "int32")
     rows = ops.shape(by_block)[0]
@@ -56,13 +56,18 @@ def draw_among_the_best(probabilities: Tensor, uniform: Tensor, top_k: Tensor, t
     The nucleus are the fewest that together have at least `top_p` of their sum.
     """
     size = probabilities.shape[-1]
-    count = ops.where(ops.equal(top_k, 0), size, ops.minimum(size, top_k))
-    values, words = best(probabilities, count)
+    count = (top_k or size) if isinstance(top_k, int) else ops.where(ops.equal(top_k, 0), size, top_k)
+    values, words = best(probabilities, at_most(size, count))
     before = ops.cumsum(values, axis=-1) - values
     kept = ops.where(before < top_p * ops.sum(values, axis=-1, keepdims=True), values, 0.0)
     ends = ops.cumsum(kept, axis=-1)
     place = _first_above(ends, ops.minimum(uniform[:, None], BELOW_ONE) * ends[:, -1:])
     return ops.take_along_axis(words, place, axis=1)[:, 0]
+
+
+def at_most(limit: int, number: Tensor) -> Tensor:
+    """The lesser of the two: a tensor of a tensor, and a number of a number, which JAX wants for sizes."""
+    return min(number, limit) if isinstance(number, int) else ops.minimum(number, limit)
 
 
 def _first_above(rising: Tensor, aim: Tensor) -> Tensor:

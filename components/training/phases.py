@@ -72,7 +72,8 @@ def self_critical_phase(
     draw = compile_function(
         lambda embeddings, images, uniform: search.sample(
             decoder, keras.ops.take(embeddings, images, axis=0), length, uniform
-        )[0]
+        )[0],
+        decoder.variables,
     )
 
     def batch_at(step: int) -> tuple[Batch, dict[str, float]]:

@@ -96,6 +96,7 @@ class _Run:
             objective(state.decoder, state.dropout, self.config, phase.smoothing),
             phase.optimizer,
             state.decoder.trainable_variables,
+            [state.dropout.state],
         )
         for epoch in range(done, phase.epochs):
             if self.config.patience and is_stuck(state.history, number, self.config.patience):

@@ -42,9 +42,12 @@ class Validator:
         self._batches = [validation.batch(by_length[i : i + BATCH]) for i in range(0, len(by_length), BATCH)]
         length = validation.ids.shape[1] - 1
         self._greedy = compile_function(
-            lambda embeddings, images: search.greedy(decoder, ops.take(embeddings, images, axis=0), length)[0]
+            lambda embeddings, images: search.greedy(decoder, ops.take(embeddings, images, axis=0), length)[0],
+            decoder.variables,
         )
-        self._losses = compile_function(lambda embeddings, *batch: losses(decoder, embeddings, Batch(*batch))[1:])
+        self._losses = compile_function(
+            lambda embeddings, *batch: losses(decoder, embeddings, Batch(*batch))[1:], decoder.variables
+        )
 
     def figures(self) -> dict[str, float]:
         """`val_loss` (nats a word) and `val_accuracy` on references; `val_cider` (CIDEr-D of greedy captions), and

@@ -121,7 +121,7 @@ def ours(data: TrainingSet, architecture: DecoderConfig, config: TrainingConfig)
     decoder, phase = build_decoder(architecture, VOCABULARY, DIMENSION), cross_entropy_phase(config, data)
     dropout = keras.random.SeedGenerator(0)
     wanted, embeddings = objective(decoder, dropout, config, 0.0), resident(data.embeddings)
-    train = compile_step(wanted, phase.optimizer, decoder.trainable_variables)
+    train = compile_step(wanted, phase.optimizer, decoder.trainable_variables, [dropout.state])
 
     def step(number: int) -> int:
         batch, _ = phase.batch_at(number)
