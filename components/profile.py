@@ -14,17 +14,16 @@ from pydantic import BaseModel, Field, ValidationError
 
 from components.config import (
     DatasetConfig,
-    DecoderConfig,
     EncoderConfig,
     EvaluationConfig,
     RegistryConfig,
     RuntimeConfig,
     Section,
-    TrainingConfig,
     VocabularyConfig,
 )
 from components.errors import ConfigurationError
 from components.files import read_file
+from components.training_config import DecoderConfig, TrainingConfig
 from data_contracts.limits import Limits
 
 Part = TypeVar("Part", bound=Section)

@@ -26,6 +26,7 @@ NEUTRAL: Mapping[str, str] = {
     "components.registry.versions": "finds a registered model, whose digest is part of the key",
     "components.model.integrity": "refuses a model whose files changed",
     "components.registry.tracking": "keeps the run in MLflow",
+    "components.training_config": "declares values; the values themselves are part of the key",
     "components.source_code": "says what work depends on",
     "flows.settings": "says where files lie, never what is in them",
 }

@@ -3,8 +3,8 @@
 import tomllib
 from typing import Any
 
-from components.config import DecoderConfig, TrainingConfig
 from components.profile import NOTEBOOK
+from components.training_config import DecoderConfig, TrainingConfig
 
 RECIPE: dict[str, dict[str, Any]] = tomllib.loads(NOTEBOOK.read_text(encoding="utf-8"))
 

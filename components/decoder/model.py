@@ -8,9 +8,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from components.config import DecoderConfig
 from components.decoder import lstm
 from components.decoder.lstm import Precision, matmul
+from components.training_config import DecoderConfig
 
 Tensor = Any
 State = tuple[Tensor, ...]

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from components.config import SelfCriticalConfig, TrainingConfig
 from components.decoder import search
 from components.decoder.backend import Tensor, compile_function
 from components.decoder.model import Decoder
 from components.training.batches import Batch, BatchSampler, TrainingSet, shifted
 from components.training.cider import CiderD
+from components.training_config import SelfCriticalConfig, TrainingConfig
 from data_contracts.schema import START
 
 

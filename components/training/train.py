@@ -11,7 +11,6 @@ import keras
 import numpy as np
 
 from components.artifacts import write_atomic
-from components.config import DecoderConfig, TrainingConfig
 from components.decoder.backend import Objective, Tensor, compile_step, resident
 from components.decoder.model import Decoder, Place, build_decoder
 from components.errors import CaptioningError
@@ -22,6 +21,7 @@ from components.training.checkpoint import AVERAGE_EVERY, CHECKPOINT_FILE, State
 from components.training.history import History, best_of, describe, is_stuck, rank, write_history
 from components.training.phases import Phase, cross_entropy_phase, self_critical_phase
 from components.training.validation import Validator, losses
+from components.training_config import DecoderConfig, TrainingConfig
 from components.vocabulary.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)

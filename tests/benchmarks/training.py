@@ -21,7 +21,6 @@ import keras
 import numpy as np
 import torch
 
-from components.config import DecoderConfig, TrainingConfig
 from components.decoder.backend import compile_step, resident
 from components.decoder.model import build_decoder
 from components.encoder.pool import Vectors
@@ -30,6 +29,7 @@ from components.hardware import require_bfloat16
 from components.training.batches import TrainingSet
 from components.training.phases import cross_entropy_phase
 from components.training.train import objective
+from components.training_config import DecoderConfig, TrainingConfig
 from data_contracts.schema import END, PAD, SPECIALS, START
 
 VOCABULARY, DIMENSION, IMAGES, CAPTIONS = 8769, 2048, 4000, 20_000

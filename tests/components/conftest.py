@@ -16,13 +16,13 @@ import mlflow
 import numpy as np
 import pytest
 
-from components.config import DecoderConfig
 from components.decoder.model import Decoder, build_decoder
 from components.encoder.pool import EncoderCard, Vectors
 from components.model.package import write_package
 from components.model.reference import Reference
 from components.registry.tracking import connect
 from components.training.batches import TrainingSet
+from components.training_config import DecoderConfig
 from components.vocabulary.vocabulary import Vocabulary
 from data_contracts.schema import END, PAD, START, UNK
 from tests.recipes import notebook_decoder

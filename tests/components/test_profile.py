@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from components.config import DecoderConfig, SelfCriticalConfig, TrainingConfig
 from components.errors import ConfigurationError
 from components.profile import Profile, load_profile
+from components.training_config import DecoderConfig, SelfCriticalConfig, TrainingConfig
 from tests.recipes import notebook_decoder, notebook_training
 
 PROFILES = Path(__file__).parents[2] / "flows" / "profiles"

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.config import DecoderConfig
 from components.decoder.lstm import Precision
 from components.decoder.model import CLIP_SIGMA, Decoder, Place, Tensor, build_decoder
+from components.training_config import DecoderConfig
 
 Decoders = Callable[..., Decoder]
 Embeddings = Callable[[int, int], np.ndarray]

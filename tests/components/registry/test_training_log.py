@@ -10,7 +10,6 @@ import pytest
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from components.config import SelfCriticalConfig
 from components.decoder.backend import resident
 from components.decoder.model import Decoder
 from components.encoder.store import EmbeddingStore
@@ -18,6 +17,7 @@ from components.registry.tracking import EXPERIMENT, tracked_run
 from components.registry.training_log import PHASES, TrainingLog, log_inputs
 from components.training.batches import TrainingSet
 from components.training.phases import cross_entropy_phase, self_critical_phase
+from components.training_config import SelfCriticalConfig
 from components.vocabulary.vocabulary import Vocabulary
 from tests.recipes import notebook_training
 

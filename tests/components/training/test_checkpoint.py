@@ -5,9 +5,9 @@ import keras
 import numpy as np
 import pytest
 
-from components.config import DecoderConfig
 from components.decoder.model import Decoder, build_decoder
 from components.training.checkpoint import AVERAGE_EVERY, CHECKPOINT_FILE, State
+from components.training_config import DecoderConfig
 
 Decoders = Callable[..., Decoder]
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from pycocoevalcap.cider.cider import Cider
 
-from components.config import SelfCriticalConfig
 from components.decoder.backend import resident
 from components.decoder.model import Decoder
 from components.training.batches import Batch, BatchSampler, TrainingSet
 from components.training.phases import Phase, cross_entropy_phase, self_critical_phase
+from components.training_config import SelfCriticalConfig
 from data_contracts.schema import END, PAD, START, UNK
 from tests.recipes import notebook_training
 

@@ -10,7 +10,6 @@ import keras
 import numpy as np
 import pytest
 
-from components.config import DecoderConfig, SelfCriticalConfig, TrainingConfig
 from components.decoder.backend import resident
 from components.decoder.model import Decoder
 from components.encoder.pool import Vectors
@@ -21,6 +20,7 @@ from components.training.checkpoint import CHECKPOINT_FILE, State
 from components.training.history import HISTORY_FILE, History, best_of, read_history
 from components.training.train import WEIGHTS_FILE, load_decoder, objective, train
 from components.training.validation import Validator
+from components.training_config import DecoderConfig, SelfCriticalConfig, TrainingConfig
 from components.vocabulary.vocabulary import Vocabulary
 from data_contracts.schema import PAD
 from tests.recipes import notebook_decoder, notebook_training

@@ -13,7 +13,6 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from components.config import SelfCriticalConfig
 from components.decoder.backend import compile_step, resident
 from components.decoder.lstm import Precision
 from components.decoder.model import build_decoder
@@ -23,6 +22,7 @@ from components.training.history import History
 from components.training.phases import cross_entropy_phase, self_critical_phase
 from components.training.train import load_decoder, objective, train
 from components.training.validation import Validator
+from components.training_config import SelfCriticalConfig
 from components.vocabulary.vocabulary import Vocabulary
 from data_contracts.schema import END, PAD, START
 from tests.recipes import notebook_decoder, notebook_training

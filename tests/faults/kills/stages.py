@@ -8,12 +8,13 @@ import pandas as pd
 
 from components.archives.download import download as fetch
 from components.artifacts import Stage, run_stage
-from components.config import EncoderConfig, SelfCriticalConfig
+from components.config import EncoderConfig
 from components.encoder.encoders import describe_encoder
 from components.encoder.extract import embed_shards, load_engine, plan_shards
 from components.encoder.pool import EmbeddingPool, EncoderCard
 from components.encoder.store import EmbeddingStore, write_store
 from components.images.photographs import read_photographs
+from components.training_config import SelfCriticalConfig
 from components.vocabulary.vocabulary import Vocabulary
 from data_contracts.schema import PHOTOGRAPHS
 from tests.recipes import notebook_decoder, notebook_training
