@@ -165,7 +165,7 @@ class RuntimeConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """How captions are produced and shown for judging a model."""
+    """How captions are produced and shown for the evaluation of a model."""
 
     beam: PositiveInt = 1
     """Hypotheses kept by the search; 1 is greedy."""

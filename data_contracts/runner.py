@@ -100,7 +100,7 @@ def _result(table: str, facts: pd.DataFrame, result: Any, ids: Sequence[str]) ->
     config, found = result.expectation_config, result.result
     rule = {"table": table, **config.meta}
     if error := _error(result.exception_info):
-        rule["remedy"] = "The rule could not be judged: build the table again, or mend the rule."
+        rule["remedy"] = "The rule could not be checked: build the table again, or mend the rule."
         return RuleResult(**rule, severity="critical", passed=False, observed=error, count=0, offenders=())
     rows = [] if result.success else found.get("partial_unexpected_index_list", [])
     return RuleResult(

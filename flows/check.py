@@ -1,4 +1,4 @@
-"""The checking flow: a data set judged by its contracts, and nothing trained."""
+"""The checking flow: validates a data set by its contracts, and trains nothing."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -29,11 +29,11 @@ class CheckResult:
 
 @flow(name="check-data")
 def check_data(profile: Profile, only: Collection[str]) -> CheckResult:
-    """Judges the tables of a profile's data set; a broken contract does not keep the others from being judged."""
+    """Validates the tables of a profile's data set. After a broken contract the others are validated, too."""
     reports: list[ContractReport] = []
     unreachable: tuple[tuple[str, str], ...] = ()
 
-    def judge(table: str, check: Callable[..., Check], *data: Artifact) -> None:
+    def validate(table: str, check: Callable[..., Check], *data: Artifact) -> None:
         if table in only:
             try:
                 reports.append(contracts.read_report(check(*data, profile, run)))
@@ -45,20 +45,20 @@ def check_data(profile: Profile, only: Collection[str]) -> CheckResult:
     with tracking.tracked_run(f"check {profile.name}", profile.model_dump(mode="json")) as run:
         dataset = data.fetch_dataset(profile)
         captions = data.build_caption_table(dataset, profile)
-        judge("captions", contracts.check_captions, captions)
+        validate("captions", contracts.check_captions, captions)
         if {"vocabulary", "training_set"} & set(only):
             vocabulary = data.build_vocabulary(captions, profile)
-            judge("vocabulary", contracts.check_vocabulary, vocabulary, captions)
+            validate("vocabulary", contracts.check_vocabulary, vocabulary, captions)
         if {"images", "embeddings", "training_set"} & set(only):
             photographs = data.list_photographs(dataset, captions, profile)
-            judge("images", contracts.check_images, photographs, captions)
+            validate("images", contracts.check_images, photographs, captions)
             unreachable = unreachable_photographs(photographs)
         if {"embeddings", "training_set"} & set(only):
             embeddings = extract_embeddings(photographs, data.archives_of(profile), profile)
-            judge("embeddings", contracts.check_embeddings, embeddings, captions)
+            validate("embeddings", contracts.check_embeddings, embeddings, captions)
             unreachable = unreachable_photographs(embeddings)
         if "training_set" in only:
-            judge("training_set", contracts.check_training_set, captions, vocabulary, embeddings)
+            validate("training_set", contracts.check_training_set, captions, vocabulary, embeddings)
         contracts.publish_page(reports, run)
     page = settings().home / "contracts.html"
     page.write_text(to_html(reports, f"Data contracts of {profile.name}"), encoding="utf-8")

@@ -91,12 +91,12 @@ def _score(request: ScoringRequest) -> ScoringResult:
         else:
             listed, ignored = list_inputs(request.images)
             scoring = caption_images(listed, request, scorer)
-        judged = []
+        checks = []
         if scoring and scoring.rows:
             record_stages((scoring,), run)
-            judged.append(contracts.check_scoring(scoring, request.limits, run))
+            checks.append(contracts.check_scoring(scoring, request.limits, run))
             if request.engine == "local":
-                judged.append(contracts.check_drift(scoring, request.limits, run))
+                checks.append(contracts.check_drift(scoring, request.limits, run))
         facts = json.loads((listed.path / LISTING_FILE).read_text(encoding="utf-8"))
         unread = facts["unread"] | _quarantined(scoring)
         counts = publish_predictions(facts["inputs"], scoring, len(unread), request.out, scorer, run)
@@ -108,7 +108,7 @@ def _score(request: ScoringRequest) -> ScoringResult:
         captioned=counts["captioned"],
         quarantined=tuple(unread.items()),
         ignored=ignored,
-        warnings=contracts.conclude(judged, run),
+        warnings=contracts.conclude(checks, run),
     )
 
 

@@ -48,7 +48,7 @@ class Settings(BaseSettings):
     predictions: Path | None = None
     """Folder of their captions; by default one in `home`."""
     nightly_profile: str = "demo"
-    """What scheduled flows train and judge on: a profile's name or a TOML file."""
+    """What scheduled flows train and evaluate on: a profile's name or a TOML file."""
 
     @property
     def mlflow(self) -> str:

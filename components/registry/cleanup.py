@@ -95,7 +95,7 @@ def _leftovers(
             going |= ids.keys()
             size = sum(mlflow_inventory.bytes_at(place) for place in places)
             yield CleanupCandidate(
-                "run", ids[root], f"runs:/{root}", size, used, "it made or judged no version that stays"
+                "run", ids[root], f"runs:/{root}", size, used, "it made or evaluated no version that stays"
             )
     for model in found.models:
         used = time_of(model.last_updated_timestamp)

@@ -72,9 +72,9 @@ def decide(challenger: Evidence, champion: Evidence | None, policy: PromotionPol
     if verdict in ("worse", "not comparable") or (verdict == "tie" and policy.minimum == "better"):
         against.append(for_it.pop())
     if challenger.broken:
-        against.append(f"broken when it was judged: {', '.join(challenger.broken)}")
+        against.append(f"broken when it was evaluated: {', '.join(challenger.broken)}")
     if challenger.warnings and not policy.allow_warnings:
-        against.append(f"warnings when it was judged: {', '.join(challenger.warnings)}")
+        against.append(f"warnings when it was evaluated: {', '.join(challenger.warnings)}")
     if champion:
         for what, unit, mine, theirs, setting in (
             ("takes", "ms a photograph", challenger.milliseconds, champion.milliseconds, "max_slower"),
@@ -88,7 +88,7 @@ def decide(challenger: Evidence, champion: Evidence | None, policy: PromotionPol
 
 def _compare(challenger: Evidence, champion: Evidence | None) -> tuple[Verdict, float | None, Interval | None, str]:
     if not challenger.data:
-        return "not comparable", None, None, f"{challenger.model} was never judged: captioning evaluate --model …"
+        return "not comparable", None, None, f"{challenger.model} was never evaluated: captioning evaluate --model …"
     if champion is None:
         return "no champion", None, None, "there is no champion"
     if champion.model == challenger.model:
@@ -101,7 +101,7 @@ def _compare(challenger: Evidence, champion: Evidence | None) -> tuple[Verdict, 
         if mine != theirs:
             shown = "" if isinstance(mine, set) else f" ({mine} and {theirs})"
             how = f"captioning evaluate --model {challenger.model} --against {champion.model} …"
-            return "not comparable", None, None, f"judged on different {what}{shown}; judge both: {how}"
+            return "not comparable", None, None, f"evaluated on different {what}{shown}; evaluate both: {how}"
     differences = np.array([challenger.cider[image] - champion.cider[image] for image in sorted(challenger.cider)])
     bounds = interval(resample(differences[:, None])[:, 0])
     verdict: Verdict = "better" if bounds.low > 0 else "worse" if bounds.high < 0 else "tie"

@@ -183,7 +183,7 @@ def read_evaluation(evaluation: Path, contracts: Path) -> EvaluationRecord:
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:  # pyarrow's errors are among them
         message = " ".join(f"{type(error).__name__}: {error}".split())
         raise CaptioningError(
-            f"the evaluation in {evaluation} cannot be read: {message}. Judge the model again"
+            f"the evaluation in {evaluation} cannot be read: {message}. Evaluate the model again"
         ) from error
 
 
@@ -191,7 +191,7 @@ def _fetch(run_id: str, what: str, folder: str) -> Path:
     try:
         return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=what, dst_path=folder))
     except (MlflowException, OSError) as error:
-        raise CaptioningError(f"the run {run_id} has lost its {what}: {error}. Judge the model again") from error
+        raise CaptioningError(f"the run {run_id} has lost its {what}: {error}. Evaluate the model again") from error
 
 
 def _milliseconds(model: RegisteredModel) -> float:

@@ -1,6 +1,6 @@
 """A registered model in one file, to be carried into another registry: all that it captions and is compared by.
 
-The parcel (see `components.model.model_archive`) has `model/`, MLflow's folder as it is, and for each evaluation of the
+The archive (`components.model.model_archive`) has `model/`, MLflow's folder as it is, and for each evaluation of the
 version `evaluations/NUMBER/evaluation` (summary and predictions) and `…/contracts` (reports), which a promotion on the
 other side compares. A model is code: import only what somebody whom you trust has exported.
 """
@@ -23,7 +23,7 @@ from pydantic import BaseModel, Field, NonNegativeInt
 from components.errors import CaptioningError, ConfigurationError, find_remedy
 from components.evaluation.summary import PREDICTIONS_FILE, SUMMARY_FILE
 from components.model.integrity import require_model
-from components.model.model_archive import open_parcel, write_parcel
+from components.model.model_archive import read_model_archive, write_model_archive
 from components.registry.promotion import EVALUATION_TAG, read_evaluation, record_evaluation
 from components.registry.registration import add_version, challenge, find_version
 from components.registry.tracking import tracked_run
@@ -40,7 +40,7 @@ _Digest = Annotated[str, Field(pattern=r"^[0-9A-Za-z_-]{1,128}$")]
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """A parcel with a model in it."""
+    """An archive with a model in it."""
 
     path: Path
     model: RegisteredModel
@@ -88,11 +88,11 @@ def export_model(uri: str, target: Path) -> ExportedModel:
             description=version.description or "",
             evaluations=evaluations,
         )
-        files = write_parcel(folder, contents.model_dump(mode="json"), target)
+        files = write_model_archive(folder, contents.model_dump(mode="json"), target)
     return ExportedModel(target, model, len(evaluations), files, target.stat().st_size)
 
 
-def import_model(parcel: Path, name: str | None = None) -> RegisteredModel:
+def import_model(zip_path: Path, name: str | None = None) -> RegisteredModel:
     """Registers what `export_model` wrote, under `name` or its own, as the next version.
 
     It becomes the challenger, and the champion when there is none. Nothing is registered before everything is checked.
@@ -102,21 +102,21 @@ def import_model(parcel: Path, name: str | None = None) -> RegisteredModel:
         raise ConfigurationError(f"a model cannot be called {name!r}: no slashes, colons, quotes or @, and not nothing")
     with TemporaryDirectory() as parts:
         folder = Path(parts)
-        contents = unpack_model(parcel, folder)
+        contents = unpack_model(zip_path, folder)
         return _register(folder, contents, name or contents.name)
 
 
-def unpack_model(parcel: Path, folder: Path) -> _Contents:
+def unpack_model(zip_path: Path, folder: Path) -> _Contents:
     """Unpacks into `folder` what `export_model` wrote, and checks all of it. Runs nothing, and registers nothing.
 
     Raises `CaptioningError`.
     """
-    listed = open_parcel(parcel, folder)
+    listed = read_model_archive(zip_path, folder)
     try:
         contents = _Contents.model_validate(listed)
         _require_complete(folder, contents)
     except (ValueError, CaptioningError) as error:
-        raise CaptioningError(f"{parcel} is no exported model: {error}. Export the model again") from error
+        raise CaptioningError(f"{zip_path} is no exported model: {error}. Export the model again") from error
     return contents
 
 

@@ -15,7 +15,7 @@ STOP_SECONDS = 30
 
 
 @contextmanager
-def companion(
+def child_process(
     module: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Runs `python -m MODULE ARGUMENT…` for the block; then ends it and whatever it started."""
@@ -50,7 +50,7 @@ def _wait_for_group(group: int) -> None:
 
 
 def end_group(group: int, how: signal.Signals) -> None:
-    """Sends the signal to a companion and whatever it started."""
+    """Sends the signal to a child process and whatever it started."""
     with suppress(ProcessLookupError, PermissionError):  # all of it has ended
         os.killpg(group, how)
 

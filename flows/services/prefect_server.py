@@ -16,7 +16,7 @@ import httpx
 
 from components.errors import CaptioningError
 from flows.errors import suggest_remedy
-from flows.services.child_process import companion
+from flows.services.child_process import child_process
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def prefect_server(address: str, logs: Path) -> Iterator[subprocess.Popen[bytes]
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
-    with companion(server_command(port), logs / LOG) as server:
+    with child_process(server_command(port), logs / LOG) as server:
         try:
             yield server
         finally:

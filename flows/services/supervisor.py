@@ -19,7 +19,7 @@ from components.errors import CaptioningError
 from components.registry.relocation import require_own_files
 from flows.errors import end_at_sigterm
 from flows.services import worker
-from flows.services.child_process import companion, end_group
+from flows.services.child_process import child_process, end_group
 from flows.services.prefect_server import START_SECONDS, server_command
 from flows.services.running import LOCK, RUNNING, Services
 from flows.settings import Settings
@@ -49,7 +49,7 @@ class Supervisor:
     def start(self, name: str, command: list[str], environment: Mapping[str, str]) -> None:
         """Runs `python -m COMMAND`; its output goes to `logs`."""
         self._commands[name], self._started[name] = (command, environment), time.monotonic()
-        process = companion(command, self.logs / f"{name}.log", environment)
+        process = child_process(command, self.logs / f"{name}.log", environment)
         self._running[name] = self._ends.enter_context(process)
 
     def wait(self, name: str, ready: Callable[[], bool]) -> None:

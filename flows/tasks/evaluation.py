@@ -1,4 +1,4 @@
-"""The tasks that judge models: one on a split, two against each other, and what is shown of it."""
+"""The tasks that evaluate models: one on a split, two against each other, and what is shown of it."""
 
 import logging
 from dataclasses import asdict
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EVALUATION, AGAINST = "evaluation", "against"
-"""Folders of an MLflow run: the evaluation, and that of the model it was judged against."""
+"""Folders of an MLflow run: the evaluation, and that of the model it was compared with."""
 OWN_PICTURES = 60
 """Of one's own pictures that a gallery shows."""
 

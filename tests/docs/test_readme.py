@@ -12,7 +12,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from flows.services.child_process import companion
+from flows.services.child_process import child_process
 from flows.services.prefect_server import server_command
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +71,7 @@ def test_every_command_works_as_it_stands_there(place: Path) -> None:
         "PYTHONPATH": str(ROOT),
         "PATH": str(Path(sys.executable).parent),  # no Java, whose scores take seconds
     }
-    with companion(server_command(port), place / "prefect-server.log"):
+    with child_process(server_command(port), place / "prefect-server.log"):
         done = subprocess.run(
             [sys.executable, "-m", "tests.docs.run_commands"],
             input="\n".join([*lines, *photographs, *nightly]) + "\n",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from flows.services.child_process import companion
+from flows.services.child_process import child_process
 
 if TYPE_CHECKING:
     from tests.faults.conftest import Ended, Home
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("long_form")
 @contextmanager
 def server(command: list[str], health: str, log: Path, environment: Mapping[str, str]) -> Iterator[None]:
     """A server that answers, for the block."""
-    with companion(command, log, environment) as process:
+    with child_process(command, log, environment) as process:
         deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             try:

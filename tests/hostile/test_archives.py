@@ -17,7 +17,7 @@ import pytest
 
 from components.archives.archive import open_archive
 from components.errors import BadImageError, CaptioningError, ConfigurationError
-from components.model.model_archive import open_parcel, write_parcel
+from components.model.model_archive import read_model_archive, write_model_archive
 from components.scoring.inputs import fingerprint, list_images, read_inputs
 from tests.hostile.fuzzer import damaged
 from tests.hostile.watch import try_all
@@ -42,7 +42,7 @@ def parcel_of(files: dict[str, bytes], folder: Path) -> bytes:
         path = folder / "sent" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    write_parcel(folder / "sent", {"name": "captioner"}, folder / "sent.zip")
+    write_model_archive(folder / "sent", {"name": "captioner"}, folder / "sent.zip")
     return (folder / "sent.zip").read_bytes()
 
 
@@ -77,7 +77,7 @@ def open_damaged(seed: str, folder: Path) -> None:
     sample = parcel_of({"model/MLmodel": b"a: 1", "model/data/x": bytes(100)}, folder)
     (folder / "got.zip").write_bytes(damaged((sample,), int(seed)))
     (folder / "got").mkdir()
-    open_parcel(folder / "got.zip", folder / "got")
+    read_model_archive(folder / "got.zip", folder / "got")
 
 
 def stored(*members: tuple[bytes, bytes, dict[str, int]], entries: int | None = None) -> bytes:
@@ -279,14 +279,14 @@ PARCELS: dict[str, Callable[[], bytes]] = {
 def unpack(name: str, folder: Path) -> None:
     (folder / "got.zip").write_bytes(PARCELS[name]())
     (folder / "got").mkdir()
-    open_parcel(folder / "got.zip", folder / "got")
+    read_model_archive(folder / "got.zip", folder / "got")
 
 
 def unpack_place(name: str, folder: Path) -> None:
     PLACES[name](folder / "got.zip")
     (folder / "got").mkdir()
     with pytest.raises(CaptioningError, match=r"got\.zip"):
-        open_parcel(folder / "got.zip", folder / "got")
+        read_model_archive(folder / "got.zip", folder / "got")
 
 
 def refuse_compression(method: str, folder: Path) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from components.errors import CaptioningError
-from components.model.model_archive import write_parcel
+from components.model.model_archive import write_model_archive
 from components.registry.tracking import connect
 from components.registry.transfer import import_model, unpack_model
 from tests.hostile import test_models
@@ -58,7 +58,7 @@ def attempt(key: str, folder: Path) -> None:
             return
     else:
         (files / name).write_bytes(damaged([(files / name).read_bytes()], int(key)))
-    write_parcel(files, contents, folder / "model.zip")
+    write_model_archive(files, contents, folder / "model.zip")
     unpack_model(folder / "model.zip", folder)
 
 
@@ -104,7 +104,7 @@ DEEDS: dict[str, Callable[[Path], None]] = {
 @pytest.mark.parametrize("deed", DEEDS)
 def test_what_a_model_or_a_promotion_could_not_use_is_not_imported(deed: str, registry: None, tmp_path: Path) -> None:
     DEEDS[deed](packed(tmp_path / "files"))
-    write_parcel(tmp_path / "files", CONTENTS, tmp_path / "model.zip")
+    write_model_archive(tmp_path / "files", CONTENTS, tmp_path / "model.zip")
     with pytest.raises(CaptioningError, match=r"model\.zip is no exported model: .*Export the model again"):
         import_model(tmp_path / "model.zip")
     assert mlflow.MlflowClient().search_registered_models() == []
@@ -125,12 +125,12 @@ def test_what_a_model_or_a_promotion_could_not_use_is_not_imported(deed: str, re
     ],
 )
 def test_what_a_parcel_may_not_say_of_itself(changes: dict[str, Any], tmp_path: Path) -> None:
-    write_parcel(packed(tmp_path / "files"), CONTENTS | changes, tmp_path / "model.zip")
+    write_model_archive(packed(tmp_path / "files"), CONTENTS | changes, tmp_path / "model.zip")
     (tmp_path / "out").mkdir()
     with pytest.raises(CaptioningError, match=r"model\.zip is no exported model: "):
         unpack_model(tmp_path / "model.zip", tmp_path / "out")
 
 
 def test_a_whole_parcel_is_imported(registry: None, tmp_path: Path) -> None:
-    write_parcel(packed(tmp_path / "files"), CONTENTS, tmp_path / "model.zip")
+    write_model_archive(packed(tmp_path / "files"), CONTENTS, tmp_path / "model.zip")
     assert import_model(tmp_path / "model.zip").aliases == ("challenger", "champion")

@@ -58,11 +58,11 @@ def test_better_and_no_worse_models_are_promoted(
     [
         (
             {"data": "4567"},
-            r"judged on different images and references \(4567 and 0123\); judge both: captioning evaluate",
+            r"evaluated on different images and references \(4567 and 0123\); evaluate both: captioning evaluate",
         ),
-        ({"tokenizer": "words"}, "judged on different tokenizer"),
-        ({"cider": {1: 0.5}}, "judged on different images;"),
-        ({"data": "", "cider": {}}, "models:/captioner/22 was never judged"),
+        ({"tokenizer": "words"}, "evaluated on different tokenizer"),
+        ({"cider": {1: 0.5}}, "evaluated on different images;"),
+        ({"data": "", "cider": {}}, "models:/captioner/22 was never evaluated"),
     ],
 )
 def test_what_was_judged_otherwise_is_not_compared(other: dict[str, object], told: str) -> None:
@@ -86,8 +86,8 @@ def test_the_champion_does_not_replace_itself() -> None:
 @pytest.mark.parametrize(
     ("other", "policy", "told"),
     [
-        ({"broken": ("caption-once",)}, POLICY, "broken when it was judged: caption-once"),
-        ({"warnings": ("drift",)}, PromotionPolicy(allow_warnings=False), "warnings when it was judged: drift"),
+        ({"broken": ("caption-once",)}, POLICY, "broken when it was evaluated: caption-once"),
+        ({"warnings": ("drift",)}, PromotionPolicy(allow_warnings=False), "warnings when it was evaluated: drift"),
         ({"milliseconds": 15.1}, POLICY, "takes 15.1 ms a photograph, the champion 10"),
         ({"bytes": 90_100_000}, POLICY, "has 90.1 MB, the champion 30"),
     ],

@@ -87,7 +87,7 @@ def test_models_that_share_no_data_or_were_never_judged_are_not_comparable(
     assert decide(*gather(second, first), PromotionPolicy()).verdict == "not comparable"
     decision = decide(*gather(third, first), PromotionPolicy())
     assert (decision.promote, decision.verdict) == (False, "not comparable")
-    assert "never judged" in decision.reasons[0]
+    assert "never evaluated" in decision.reasons[0]
 
 
 def test_a_promotion_moves_the_champion_and_rollbacks_go_back_step_by_step(models: list[RegisteredModel]) -> None:

@@ -54,7 +54,7 @@ def elsewhere(migrated: Path, tmp_path: Path) -> Callable[[], None]:
 
 @pytest.fixture
 def target(registered: RegisteredModel, tmp_path: Path) -> Path:
-    """The parcel of the registered model."""
+    """The archive of the registered model."""
     return export_model(registered.uri, tmp_path / "model.zip").path
 
 
@@ -76,7 +76,7 @@ def versions() -> int:
 
 
 def rewritten(path: Path, change: Callable[[dict[str, bytes]], None]) -> Path:
-    """The parcel with changed members, which its manifest does not know of."""
+    """The archive with changed members, which its manifest does not know of."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     change(members)
@@ -323,7 +323,7 @@ def test_a_manifest_that_cannot_be_is_told(target: Path) -> None:
         return change
 
     changes = [
-        ("is a parcel of schema 2, and this version of the project reads 1", set_to(2, "schema")),
+        ("is a model archive of schema 2; this version reads 1", set_to(2, "schema")),
         ("'manifest.json' is not as it should be", set_to(-1, "files", "model/MLmodel", "bytes")),
         ("'manifest.json' is not as it should be", set_to("x", "files", "model/MLmodel", "sha256")),
         ("'manifest.json' is not as it should be", set_to([], "contents")),

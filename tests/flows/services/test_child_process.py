@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from flows.services import child_process as companions
-from flows.services.child_process import companion
+from flows.services.child_process import child_process
 
 MODULE = """
 import os, signal, subprocess, sys, time
@@ -32,8 +32,8 @@ started.kill()
 PARENT = """
 import sys, time
 from pathlib import Path
-from flows.services.child_process import companion
-with companion(["sleeper", "plain"], Path(sys.argv[1])):
+from flows.services.child_process import child_process
+with child_process(["sleeper", "plain"], Path(sys.argv[1])):
     time.sleep(600)
 """
 
@@ -81,7 +81,7 @@ def _runs(process: psutil.Process) -> bool:
 
 
 def test_it_runs_for_the_block_and_ends_with_everything_it_started(log: Path, environment: dict[str, str]) -> None:
-    with companion(["sleeper", "plain"], log, environment) as process:
+    with child_process(["sleeper", "plain"], log, environment) as process:
         found = processes(log)
         assert found[0].pid == process.pid
         assert len(alive(found, 0)) == 2
@@ -91,7 +91,7 @@ def test_it_runs_for_the_block_and_ends_with_everything_it_started(log: Path, en
 
 def test_it_ends_when_the_block_fails(log: Path, environment: dict[str, str]) -> None:
     found: list[psutil.Process] = []
-    with pytest.raises(LookupError), companion(["sleeper", "plain"], log, environment):  # noqa: PT012
+    with pytest.raises(LookupError), child_process(["sleeper", "plain"], log, environment):  # noqa: PT012
         found += processes(log)
         raise LookupError
     assert len(found) == 2
@@ -99,7 +99,7 @@ def test_it_ends_when_the_block_fails(log: Path, environment: dict[str, str]) ->
 
 
 def test_what_it_started_ends_though_it_ignores_being_asked(log: Path, environment: dict[str, str]) -> None:
-    with companion(["sleeper", "deaf child"], log, environment):
+    with child_process(["sleeper", "deaf child"], log, environment):
         found = processes(log)
         while "deaf" not in log.read_text().splitlines():
             time.sleep(0.02)
@@ -112,7 +112,7 @@ def test_one_that_ignores_being_asked_is_killed(
 ) -> None:
     monkeypatch.setattr(companions, "STOP_SECONDS", 0.5)
     began = time.monotonic()
-    with companion(["sleeper", "stubborn"], log, environment) as process:
+    with child_process(["sleeper", "stubborn"], log, environment) as process:
         found = processes(log)
     assert process.returncode == -9
     assert not alive(found)
@@ -120,7 +120,7 @@ def test_one_that_ignores_being_asked_is_killed(
 
 
 def test_one_that_has_ended_by_itself_does_no_harm(log: Path, environment: dict[str, str]) -> None:
-    with companion(["sleeper", "brief"], log, environment) as process:
+    with child_process(["sleeper", "brief"], log, environment) as process:
         assert process.wait(30) == 0
     assert process.returncode == 0
 
@@ -128,7 +128,7 @@ def test_one_that_has_ended_by_itself_does_no_harm(log: Path, environment: dict[
 def test_its_output_is_added_to_the_log(log: Path, environment: dict[str, str]) -> None:
     log.parent.mkdir()
     log.write_text("of before\n")
-    with companion(["sleeper", "plain", "and more"], log, environment | {"FLAVOUR": "salt"}) as process:
+    with child_process(["sleeper", "plain", "and more"], log, environment | {"FLAVOUR": "salt"}) as process:
         processes(log)
     before, *lines = log.read_text().splitlines()
     assert before == "of before"
@@ -137,7 +137,7 @@ def test_its_output_is_added_to_the_log(log: Path, environment: dict[str, str]) 
 
 
 def test_an_error_of_the_module_is_in_the_log(log: Path) -> None:
-    with companion(["no_such_module"], log) as process:
+    with child_process(["no_such_module"], log) as process:
         assert process.wait(30) == 1
     assert "No module named no_such_module" in log.read_text()
 
