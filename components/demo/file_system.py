@@ -4,19 +4,17 @@ import hashlib
 import re
 from functools import lru_cache
 from io import BytesIO
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from fsspec import AbstractFileSystem
 
-from components.demo.scenes import draw_dataset
+from components.demo.scenes import draw_archives
 
 SEED: Final = 6
 
 
 class SceneFileSystem(AbstractFileSystem):  # type: ignore[misc]  # it has no types
-    """Draws the archives that are asked for (see `draw_dataset`), so that they are obtained as downloads are."""
+    """Draws the archives that are asked for (see `draw_archives`), so that they are obtained as downloads are."""
 
     protocol = "scenes"
 
@@ -40,6 +38,4 @@ class SceneFileSystem(AbstractFileSystem):  # type: ignore[misc]  # it has no ty
 def _draw(counts: str) -> dict[str, bytes]:
     """The archives, by name, of the counts in an address."""
     images = {split: int(count) for split, count in re.findall(r"(\w+)=(\d+)", counts)}
-    with TemporaryDirectory() as folder:
-        draw_dataset(Path(folder), images, SEED)
-        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+    return draw_archives(images, SEED)

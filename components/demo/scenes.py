@@ -23,25 +23,35 @@ _ARCS: Final = {"oval": (0, 360), "dome": (180, 360), "bowl": (0, 180)}  # degre
 
 
 def draw_dataset(folder: Path, images: Mapping[str, int], seed: int, size: int = 224) -> None:
-    """Write `images[split]` captioned scenes of `size` x `size` pixels for each split, in COCO's layout.
+    """Write the archives of `draw_archives` into `folder`."""
+    for name, content in draw_archives(images, seed, size).items():
+        (folder / name).write_bytes(content)
 
-    `folder/{split}.zip` holds `scenes_{split}/000000.jpg` and so on, `folder/captions.zip` holds
-    `annotations/captions_{split}.json` with five captions an image. A scene depends on `seed`, its split's
-    name and its number, never on the other splits; its bytes on the builds of Python and Pillow, too.
+
+def draw_archives(images: Mapping[str, int], seed: int, size: int = 224) -> dict[str, bytes]:
+    """Draw `images[split]` captioned scenes of `size` x `size` pixels for each split, in COCO's layout: zips by name.
+
+    `{split}.zip` holds `scenes_{split}/000000.jpg` and so on, `captions.zip` holds `annotations/captions_{split}.json`
+    with five captions per image. A scene depends on `seed`, its split's name and its number, never on the other
+    splits; its bytes on the builds of Python and Pillow, too.
     """
-    with ZipFile(folder / "captions.zip", "w") as captions:
+    texts, archives = BytesIO(), dict[str, bytes]()
+    with ZipFile(texts, "w") as captions:
         for split, count in images.items():
-            coco = _draw_split(folder / f"{split}.zip", split, count, seed, size)
+            photographs = BytesIO()
+            coco = _draw_split(photographs, split, count, seed, size)
+            archives[f"{split}.zip"] = photographs.getvalue()
             # A bare ZipInfo tells nothing of when or where it was written.
             captions.writestr(ZipInfo(f"annotations/captions_{split}.json"), json.dumps(coco))
+    return {"captions.zip": texts.getvalue(), **archives}
 
 
-def _draw_split(path: Path, split: str, count: int, seed: int, size: int) -> dict[str, object]:
-    """Write the photographs to the zip file `path`; return what COCO's captions file says of them."""
+def _draw_split(file: BytesIO, split: str, count: int, seed: int, size: int) -> dict[str, object]:
+    """Write the photographs to the zip `file`; return what COCO's captions file says of them."""
     first_id = zlib.crc32(split.encode()) % 2**24 * 1_000_000  # whatever other splits there are
     images: list[dict[str, object]] = []
     annotations: list[dict[str, object]] = []
-    with ZipFile(path, "w") as photographs:
+    with ZipFile(file, "w") as photographs:
         for number in range(count):
             rng = Random(f"{seed}/{split}/{number}")
             scene = imagine_scene(rng)
