@@ -86,7 +86,7 @@ class DatasetConfig(Section):
     sample: Fraction = 1.0
     """Share of each split's images to keep; the notebook worked on 0.01 at first."""
     max_images: PositiveInt | None = None
-    """At most so many images of each split."""
+    """The most images to keep of each split."""
     seed: Seed = 0
 
     @property

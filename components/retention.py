@@ -1,4 +1,4 @@
-"""What may go from the home folder: stages that nobody used for long, what killed runs left, old logs.
+"""What can be deleted from the home folder: stages unused for long, what killed runs left, old logs.
 
 Embeddings, downloads and predictions are never among it. A stage that is gone is made again when it is wanted: what a
 cleaning costs is time. When a stage was used last its manifest's change time tells: `components.artifacts.run_stage`
@@ -27,7 +27,7 @@ Kind = Literal["stage", "partial", "log", "version", "model", "run"]
 
 @dataclass(frozen=True)
 class CleanupCandidate:
-    """Something that may go."""
+    """Something that can be deleted."""
 
     kind: Kind
     name: str

@@ -25,7 +25,7 @@ class DecoderConfig(Section):
     tie_embeddings: bool = True
     """Choose words by the vectors they are read by; `output_projection` must equal `word_embedding`."""
     max_length: Annotated[int, Field(ge=3, lt=2**31)] = 20
-    """Words in a training caption, START and END among them, and at most so many in a caption produced."""
+    """Words in a training caption, START and END among them, and the longest caption that is produced."""
     seed: Seed = 0
     """Of the first weights."""
 
@@ -59,7 +59,7 @@ class TrainingConfig(Section):
     steps_per_epoch: PositiveInt | None = None
     """Batches a reporting interval (the notebook: 1,000); by default as many as show every training caption once."""
     patience: PositiveInt | None = None
-    """Stop after so many epochs without a better one."""
+    """Stop after this many epochs without a better one."""
     learning_rate: PositiveFloat = 1e-3
     """At its highest."""
     cosine: bool = True

@@ -123,10 +123,12 @@ def profile_overrides() -> dict[str, str]:
     """
     own = {*(f"{PREFIX}{name.upper()}" for name in Settings.model_fields), IMAGE_ROOT}
     given = {name: value for name, value in os.environ.items() if name.startswith(PREFIX) and name not in own}
-    if unknown := [name for name in given if "__" not in name]:
-        likely = [*own, unknown[0].replace("_", "__", 2).replace("__", "_", 1)]
-        near = get_close_matches(unknown[0], likely, n=2)
-        raise ConfigurationError(f"{unknown[0]} is not a setting; did you mean {' or '.join(near)}?")
+    for name in given:
+        if "__" not in name:
+            section, _, key = name.removeprefix(PREFIX).partition("_")
+            likely = {*own, f"{PREFIX}{section}__{key}"} if key else own
+            near = " or ".join(get_close_matches(name, likely, n=2)) or f"{PREFIX}SECTION__KEY, for a profile's value"
+            raise ConfigurationError(f"{name} is not a setting; did you mean {near}?")
     return {name.removeprefix(PREFIX).lower().replace("__", "."): value for name, value in given.items()}
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
+from components.demo.scenes import draw_archives
 from components.profile import Profile
 from components.registry import tracking
 from components.registry.registration import add_version, challenge
@@ -41,3 +42,9 @@ def register(folder: Path, digest: str = "digest") -> str:
     with tracking.tracked_run("train", {}) as run_id:
         challenge("captioner", add_version(folder, digest, "captioner", run_id, "a toy"))
     return run_id
+
+
+def draw_scenes(folder: Path, images: Mapping[str, int], seed: int, size: int = 224) -> None:
+    """Writes the demo's archives into `folder`."""
+    for name, content in draw_archives(images, seed, size).items():
+        (folder / name).write_bytes(content)

@@ -1,4 +1,4 @@
-"""Captions files that go by the photographs' names (CSV, JSON Lines, Flickr's, Karpathy's): a row a caption.
+"""Captions files that go by the photographs' names (CSV, JSON Lines, Flickr's, Karpathy's): one row per caption.
 
 Each reader gives the columns `name` and `caption`, which is null for a photograph without one; the index says, for
 messages, where a row comes from.

@@ -19,7 +19,7 @@ class Search:
     temperature: float = 1.0
     """Of sampling: towards 0 the most probable words, above 1 the more surprising ones."""
     top_k: int = 0
-    """Sampling draws from so many of the most probable words; 0: from all."""
+    """Sampling draws from this many of the most probable words; 0 means all."""
     top_p: float = 1.0
     """Sampling draws from the fewest words that together are so probable."""
     seed: int = 0

@@ -1,4 +1,4 @@
-"""The demo data set as a remote one: below `scenes://train=600,dev=100` lie so many scenes of each split."""
+"""The demo data set as a remote one: below `scenes://train=600,dev=100` lie that many scenes of each split."""
 
 import hashlib
 import re

@@ -6,7 +6,6 @@ import zlib
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from itertools import chain
-from pathlib import Path
 from random import Random
 from typing import Final
 from zipfile import ZipFile, ZipInfo
@@ -20,12 +19,6 @@ _SUPERSAMPLING: Final = 3  # drawn this many times larger, then averaged: smooth
 _JPEG_QUALITY: Final = 90
 _SCALES: Final = {"small": 0.25, "big": 0.46}  # a thing's square, as a fraction of the picture
 _ARCS: Final = {"oval": (0, 360), "dome": (180, 360), "bowl": (0, 180)}  # degrees, clockwise from three o'clock
-
-
-def draw_dataset(folder: Path, images: Mapping[str, int], seed: int, size: int = 224) -> None:
-    """Write the archives of `draw_archives` into `folder`."""
-    for name, content in draw_archives(images, seed, size).items():
-        (folder / name).write_bytes(content)
 
 
 def draw_archives(images: Mapping[str, int], seed: int, size: int = 224) -> dict[str, bytes]:

@@ -33,9 +33,9 @@ class Encoder:
 
     name: str
     input_size: int
-    """Pixels a side."""
+    """Pixels per side."""
     dimension: int
-    """Numbers an embedding."""
+    """Numbers per embedding."""
     weights: str
     """Identity of the weights: a digest, or the release."""
     module: str

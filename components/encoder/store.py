@@ -35,9 +35,9 @@ class EmbeddingStore:
     encoders: tuple[EncoderCard, ...]
     """More than one in a joined store: their numbers stand one behind the other."""
     index: pd.DataFrame
-    """See `data_contracts.schema.EMBEDDING_INDEX`; one row an image."""
+    """See `data_contracts.schema.EMBEDDING_INDEX`; one row per image."""
     quarantine: pd.DataFrame
-    """See `data_contracts.schema.QUARANTINE`; one row a photograph that could not be read."""
+    """See `data_contracts.schema.QUARANTINE`; one row per photograph that could not be read."""
 
     @classmethod
     def open(cls, folder: Path) -> Self:

@@ -43,7 +43,7 @@ class Scores:
         metrics: `bleu1`…`bleu4` (Papineni et al. 2002, over the corpus), `rouge_l` (Lin 2004), `cider`
             (CIDEr-D, Vedantam et al. 2015; 0…10), with Java `meteor`, and where its models are `spice`
             (see `java_scorers`).
-        per_image: one row an image, in the predictions' order: `image_id` int64; `bleu4`, what there is of MEANS, and
+        per_image: one row per image, in the predictions' order: `image_id` int64; `bleu4`, what there is of MEANS, and
             COUNTS, float64.
         tokenizer: `ptb` or `words`, both made for English, or `unicode`; scores of different tokenizers must not be
             compared.
@@ -55,7 +55,7 @@ class Scores:
 
 
 def corpus_scores(means: pd.DataFrame, images: int) -> pd.DataFrame:
-    """Each metric's score of the whole, from the means of that many images' figures; a row a corpus.
+    """Each metric's score of the whole, from the means of that many images' figures; one row per corpus.
 
     Of METEOR it is the images' mean; the corpus' own, in `Scores.metrics`, weighs long captions more.
     """
@@ -92,7 +92,7 @@ def score_captions(
     *,
     java_scores: bool = True,
 ) -> Scores:
-    """Scores one caption an image against that image's reference captions.
+    """Scores one caption per image against that image's reference captions.
 
     Both map image ids; a caption without words scores 0. `ptb` is the official tokenisation and adds METEOR and SPICE
     (unless `java_scores` says not to: they take their time), all on Java; `words` is plain Python; `unicode` divides

@@ -1,4 +1,4 @@
-"""What may go from the home folder and from MLflow, a plan first; the champion and all that it needs stay.
+"""What can be deleted from the home folder and from MLflow, a plan first; the champion and all that it needs stay.
 
 Of MLflow's, these stay whatever their age: every version with an alias, the champions before the champion, the runs
 that made those versions or evaluated them, with all that is nested in these; and what other projects keep there.
@@ -64,7 +64,7 @@ def clean(plan: Iterable[CleanupCandidate]) -> int:
 def _leftovers(
     found: MlflowInventory, before: datetime, home: Path, elsewhere: list[str]
 ) -> Iterator[CleanupCandidate]:
-    """What may go; the addresses of what would, were it in the home, are added to `elsewhere`."""
+    """What can be deleted; the addresses of what would, were it in the home, are added to `elsewhere`."""
 
     def may_go(places: list[str]) -> bool:
         outside = [place for place in places if not mlflow_inventory.may_delete(place, home)]

@@ -1,6 +1,6 @@
 """The predictions' data set: a Parquet folder that grows by whole batches.
 
-    OUT/batch=0123456789abcdef/part-00000.parquet …   a row an input, see `data_contracts.schema.PREDICTIONS`
+    OUT/batch=0123456789abcdef/part-00000.parquet …   one row per input, see `data_contracts.schema.PREDICTIONS`
     OUT/batch=0123456789abcdef/_manifest.json         what the batch is of, and how many rows
 
 A batch appears by one rename, complete or not at all; what is being written lies in OUT/_staging, which readers of

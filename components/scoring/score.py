@@ -1,4 +1,4 @@
-"""Captioning a batch of images, part by part: one row an image, whatever happened to it."""
+"""Captioning a batch of images, part by part: one row per image, whatever happened to it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

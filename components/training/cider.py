@@ -10,7 +10,7 @@ import numpy as np
 from data_contracts.schema import PAD
 
 LONGEST = 4
-"""n-grams of one to so many words count."""
+"""The longest n-grams that count, in words."""
 SIGMA = 6.0
 """Width of the Gaussian penalty on the difference in length, in words."""
 ID_BITS = 16

@@ -18,9 +18,9 @@ from components.vocabulary.vocabulary import Vocabulary
 from data_contracts.schema import END, PAD, START, UNK
 
 CAPTIONS = 10_000
-"""At most so many validation captions are read for the loss, always the same ones."""
+"""The most validation captions that the loss is measured on, always the same ones."""
 IMAGES = 5_000
-"""At most so many validation images are captioned, always the same ones."""
+"""The most validation images that are captioned, always the same ones."""
 BATCH = 256
 NOTEBOOK_SEED, NOTEBOOK_BATCHES, NOTEBOOK_BATCH = 300, 1000, 32
 """How the notebook measured its validation loss."""

@@ -120,7 +120,7 @@ def image_suite(limits: Limits) -> Suite:
                  remedy="Take these images out of one of the splits: scores on seen photographs flatter."),
         critical("image-listed-once", in_set("repeated", False), "each image listed once in its split",
                  remedy="Delete the repeated images, or give them ids of their own."),
-        critical("image-captioned", in_range("captions", low=1), "at least one caption an image",
+        critical("image-captioned", in_range("captions", low=1), "at least one caption per image",
                  remedy="Caption these images, or take them out of the captions file."),
         warning("captions-per-image", in_range("captions_if_any", low, high), f"{low} to {high} captions an image",
                 remedy="Look at these images, or set limits.min_captions_per_image and its maximum."),

@@ -35,7 +35,7 @@ def drift_facts(drift: pd.DataFrame, min_count: int) -> pd.DataFrame:
 def drift_suite(limits: Limits) -> Suite:
     """The rules, all of them warnings."""
     shift, far, ratio = limits.max_embedding_shift, limits.max_outlier_share, limits.max_length_ratio
-    remedy = "Look at these photographs: if they are what the model is for, train it on such ones."
+    remedy = "Look at these photographs: if they are what the model is for, train it on images like these."
     return suite("drift", [
         warning("embeddings-centred", in_range("embedding_shift", high=shift),
                 f"a mean embedding within {shift:g} standard deviations of training's", remedy=remedy),

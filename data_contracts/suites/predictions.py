@@ -1,4 +1,4 @@
-"""The contract of the predictions: one row an image, and captions that are fit to be shown.
+"""The contract of the predictions: one row per image, and captions that are fit to be shown.
 
 It validates the table of a scoring run (`schema.PREDICTIONS`) or of an evaluation (with the columns `REQUIRED`).
 """

@@ -35,7 +35,6 @@ import pandas as pd
 
 from components.archives.archive import open_archive
 from components.config import EncoderConfig
-from components.demo.scenes import draw_dataset
 from components.encoder.encoders import describe_encoder, load_network
 from components.encoder.extract import Engine, embed_shards, load_engine, plan_shards
 from components.encoder.pool import EmbeddingPool
@@ -43,6 +42,7 @@ from components.errors import ConfigurationError
 from components.hardware import require_bfloat16
 from components.images.photographs import read_photographs
 from components.images.streaming import in_batches, map_ahead
+from tests.toy import draw_scenes
 
 SIZE, BATCH, IMAGES, ROUNDS = 299, 32, 512, 5
 
@@ -87,7 +87,7 @@ def main() -> None:
 def draw(folder: Path) -> Path:
     drawn = folder / "drawn"
     drawn.mkdir()
-    draw_dataset(drawn, {"photos": 64}, seed=0, size=640)
+    draw_scenes(drawn, {"photos": 64}, seed=0, size=640)
     return drawn / "photos.zip"
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from components.artifacts import Artifact, Stage
 from components.decoder.caption import Search
-from components.demo.scenes import draw_dataset
+from components.demo.scenes import draw_archives
 from components.encoder.encoders import describe_encoder
 from components.evaluation import tokenize
 from components.registry.versions import RegisteredModel
@@ -97,7 +97,8 @@ def moved(paths: list[Path], text: str, folder: Path, before: dict[str, str]) ->
 def main(folder: Path) -> None:
     """Prints, as JSON: the sources of each stage, and the stages that edits change."""
     (folder / "images").mkdir()
-    draw_dataset(folder, {"train": 1, "dev": 1}, seed=0)
+    for name, content in draw_archives({"train": 1, "dev": 1}, seed=0).items():
+        (folder / name).write_bytes(content)
     pd.DataFrame({"uri": ["a"], "image_id": ["b"], "error": [""]}).to_parquet(folder / score.INPUTS_FILE)
     for module, name in ((training, "log_inputs"), (training, "TrainingLog"), (contracts, "EmbeddingStore")):
         setattr(module, name, MagicMock())

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from components.config import DatasetConfig
 from components.dataset.sources import fingerprint, locate_sources, locate_split_file, obtain_sources
 from components.demo.file_system import SEED
-from components.demo.scenes import draw_dataset
 from components.errors import CaptioningError, ConfigurationError
+from tests.toy import draw_scenes
 
 if TYPE_CHECKING:
     from tests.components.conftest import Server
@@ -178,7 +178,7 @@ def test_the_demo_is_drawn_once_and_then_like_any_downloaded_data_set(tmp_path: 
     drawn = config("scenes://all=2", captions="captions.zip")
     first = obtain_sources(drawn, tmp_path)
     place = located(drawn, tmp_path)
-    draw_dataset(tmp_path, {"all": 2}, SEED)
+    draw_scenes(tmp_path, {"all": 2}, SEED)
     assert place.read_bytes() == (tmp_path / "all.zip").read_bytes()
     written = place.stat().st_mtime_ns
     assert (obtain_sources(drawn, tmp_path), place.stat().st_mtime_ns) == (first, written)

@@ -14,7 +14,7 @@ from PIL import Image, ImageColor
 
 from components.demo.scene_captions import KINDS, SETTINGS, Scene, describe_scene, imagine_scene
 from components.demo.scene_shapes import PALETTE
-from components.demo.scenes import draw_dataset
+from tests.toy import draw_scenes
 
 SIZE = 96
 COUNTS = {"train": 12, "dev": 5}
@@ -25,7 +25,7 @@ scenes = st.integers(min_value=0).map(lambda seed: imagine_scene(Random(seed)))
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo")
-    draw_dataset(folder, COUNTS, seed=7, size=SIZE)
+    draw_scenes(folder, COUNTS, seed=7, size=SIZE)
     return folder
 
 
@@ -45,19 +45,19 @@ def words_of(caption: str) -> list[str]:
 
 
 def test_same_arguments_give_the_same_bytes(demo: Path, tmp_path: Path) -> None:
-    draw_dataset(tmp_path, COUNTS, seed=7, size=SIZE)
+    draw_scenes(tmp_path, COUNTS, seed=7, size=SIZE)
     for name in ("train.zip", "dev.zip", "captions.zip"):
         assert (tmp_path / name).read_bytes() == (demo / name).read_bytes()
 
 
 def test_other_splits_do_not_change_a_split(demo: Path, tmp_path: Path) -> None:
-    draw_dataset(tmp_path, {"dev": COUNTS["dev"], "test": 2}, seed=7, size=SIZE)
+    draw_scenes(tmp_path, {"dev": COUNTS["dev"], "test": 2}, seed=7, size=SIZE)
     assert (tmp_path / "dev.zip").read_bytes() == (demo / "dev.zip").read_bytes()
     assert layout(tmp_path, "dev") == layout(demo, "dev")
 
 
 def test_seed_and_split_change_the_scenes(demo: Path, tmp_path: Path) -> None:
-    draw_dataset(tmp_path, {"dev": COUNTS["dev"]}, seed=8, size=SIZE)
+    draw_scenes(tmp_path, {"dev": COUNTS["dev"]}, seed=8, size=SIZE)
 
     def captions(folder: Path, split: str) -> list[str]:
         return [annotation["caption"] for annotation in layout(folder, split)["annotations"]]
