@@ -39,6 +39,8 @@ NOTEBOOK = Path(__file__).with_name("notebook.toml")
 RENAMED = {
     "image_bottleneck": "image_projection",
     "logit_bottleneck": "output_projection",
+    "min_captions_to_judge": "min_captions_together",
+    "min_images_to_judge_drift": "min_images_for_drift",
     "standardise": "standardize_embeddings",
     "tied": "tie_embeddings",
     "warm_up": "warmup_fraction",

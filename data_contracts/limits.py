@@ -45,7 +45,7 @@ class Limits(BaseModel):
     """Of a model's captions, ending in a word such as `a` or `with`: cut off, or trained on the score alone."""
     min_caption_words: Count = 3
     """Of a model's caption: a shorter one says less than a label."""
-    min_captions_to_judge: Count = 20
+    min_captions_together: Count = 20
     """Among fewer captions neither a repeated one nor their ends say anything."""
     max_embedding_shift: Annotated[float, Field(gt=0)] = 0.5
     """Of a scoring run's mean embedding from training's, in standard deviations: it sees other photographs."""
@@ -53,5 +53,5 @@ class Limits(BaseModel):
     """Of a scoring run's embeddings, farther from training's mean than all but 1 % of its own."""
     max_length_ratio: Annotated[float, Field(gt=1)] = 1.5
     """Of a scoring run's mean caption length to training's, or the other way round."""
-    min_images_to_judge_drift: Count = 100
+    min_images_for_drift: Count = 100
     """Of fewer images the mean is noise."""

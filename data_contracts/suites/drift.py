@@ -18,7 +18,7 @@ from data_contracts.schema import DRIFT
 def check(drift: pd.DataFrame, limits: Limits) -> Iterator[ContractReport]:
     """Validates a table of `schema.DRIFT`."""
     yield check_columns("drift", {"drift": (drift, DRIFT)})
-    yield validate(drift_facts(drift, limits.min_images_to_judge_drift), drift_suite(limits), ids=("images",))
+    yield validate(drift_facts(drift, limits.min_images_for_drift), drift_suite(limits), ids=("images",))
 
 
 def drift_facts(drift: pd.DataFrame, min_count: int) -> pd.DataFrame:

@@ -38,7 +38,7 @@ def check(
     names = [name for name in ("image_id", "uri") if name in predictions]
     yield validate(row_facts(predictions), row_suite(limits), ids=names)
     yield validate(image_facts(predictions, expected_ids), image_suite(), ids=("image_id",))
-    alike = caption_facts(predictions, limits.min_captions_to_judge)
+    alike = caption_facts(predictions, limits.min_captions_together)
     yield validate(alike, caption_suite(limits), ids=("most_frequent", "most_frequent_end"))
 
 

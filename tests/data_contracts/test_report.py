@@ -142,4 +142,4 @@ def test_texts_from_data_are_text_on_the_page(hostile: str) -> None:
 
 
 def test_a_page_of_no_reports_is_a_page() -> None:
-    assert "Nothing judged" in Reader.of(to_html([], "Nothing judged")).text
+    assert "Nothing checked" in Reader.of(to_html([], "Nothing checked")).text

@@ -42,7 +42,7 @@ def test_only_the_first_offenders_are_kept_and_all_are_counted() -> None:
 
 
 @pytest.mark.parametrize("frame", [pd.DataFrame({"other": [1]}), pd.DataFrame({"n": ["text"]})])
-def test_a_rule_that_cannot_be_judged_is_a_broken_critical_rule(frame: pd.DataFrame) -> None:
+def test_a_rule_that_cannot_be_checked_is_a_broken_critical_rule(frame: pd.DataFrame) -> None:
     report = validate(frame, suite(at_most_three("n", "low", severity="warning")), ids=())
     assert not report.passed
     [rule] = report.violations

@@ -73,7 +73,7 @@ def test_check_tells_of_every_rule_and_names_the_leak(home: Path, captioning: Co
     assert "19.jpg" in page
 
 
-def test_only_the_tables_asked_for_are_judged(home: Path, captioning: Command) -> None:
+def test_only_the_tables_asked_for_are_checked(home: Path, captioning: Command) -> None:
     done = captioning("check", "--profile", "leaky.toml", "--only", "captions")
     assert done.returncode == 0, done.stderr
     assert "captions: passed" in done.stdout

@@ -249,7 +249,7 @@ def test_another_training_is_the_challenger(home: Path, trained: dict, captionin
     assert {alias: str(version) for alias, version in aliases.items()} == {"champion": "1", "challenger": "2"}
 
 
-def test_the_champion_is_judged_again_and_against_another(
+def test_the_champion_is_evaluated_again_and_against_another(
     home: Path, photos: Path, trained: dict, captioning: Command
 ) -> None:
     own_pictures = ("--set", f"evaluation.pictures={photos}")

@@ -60,7 +60,7 @@ def try_all(target: str, keys: Iterable[object], seconds: int = SECONDS) -> dict
     return failures
 
 
-def judge(attempt: Attempt, key: str, seconds: int = SECONDS) -> str:
+def verdict_on(attempt: Attempt, key: str, seconds: int = SECONDS) -> str:
     """What is wrong with what an attempt does; empty when nothing is."""
     faults: list[str] = []
     with tempfile.TemporaryDirectory(prefix="hostile-") as name:
@@ -152,7 +152,7 @@ def main(target: str, seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for key in itertools.takewhile(bool, map(str.rstrip, sys.stdin)):
-        print(json.dumps([key, judge(attempt, key, seconds)]), flush=True)  # noqa: T201
+        print(json.dumps([key, verdict_on(attempt, key, seconds)]), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A split of twelve images and captioners to judge on it."""
+"""A split of twelve images and captioners to evaluate on it."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

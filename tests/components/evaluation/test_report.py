@@ -237,7 +237,7 @@ def test_without_a_history_there_are_no_plots_of_it(run: Run) -> None:
     assert "Plot: loss" not in page(folder)
 
 
-def test_captions_without_a_word_are_judged_too(run: Run, make_captioner: Make) -> None:
+def test_captions_without_a_word_are_evaluated_too(run: Run, make_captioner: Make) -> None:
     folder = run(make_captioner(lambda image: ""))
     metrics = Summary.load(folder).metrics
     assert (metrics["cider"], metrics["length"], metrics["words_used"]) == (0, 0, 0)

@@ -51,11 +51,11 @@ def train(package: Path, number: int, folder: Path) -> RegisteredModel:
         phases.epoch({"phase": 1, "epoch": 1, "loss": 2.0})
         phases.kept(kept, {"phase": 1, "epoch": 1})
         model = register(package, f"digest-{number}", "captioner", run_id, {}, "a card", None)
-    judge(model, folder)
+    evaluated(model, folder)
     return model
 
 
-def judge(model: RegisteredModel, folder: Path, data: str = "data") -> str:
+def evaluated(model: RegisteredModel, folder: Path, data: str = "data") -> str:
     pd.DataFrame({"image_id": [1, 2], "cider": [0.1, 0.2]}).to_parquet(folder / "predictions.parquet")
     with tracked_run("evaluate", {}) as run_id:
         log_file(run_id, folder / "predictions.parquet", "evaluation")

@@ -65,13 +65,13 @@ def test_better_and_no_worse_models_are_promoted(
         ({"data": "", "cider": {}}, "models:/captioner/22 was never evaluated"),
     ],
 )
-def test_what_was_judged_otherwise_is_not_compared(other: dict[str, object], told: str) -> None:
+def test_what_was_evaluated_otherwise_is_not_compared(other: dict[str, object], told: str) -> None:
     decision = decide(evidence(NEXT, 1.0, **other), CHAMPION, POLICY)
     assert (decision.promote, decision.verdict, decision.interval) == (False, "not comparable", None)
     assert re.search(told, decision.reasons[0])
 
 
-def test_a_champion_that_was_never_judged_is_not_compared() -> None:
+def test_a_champion_that_was_never_evaluated_is_not_compared() -> None:
     decision = decide(evidence(NEXT, 1.0), replace(CHAMPION, data="", cider={}), POLICY)
     assert (decision.promote, decision.verdict) == (False, "not comparable")
     assert "0123 and none" in decision.reasons[0]

@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.usefixtures("registry"),
     pytest.mark.filterwarnings("ignore:::mlflow"),  # its own imports warn
 ]
-Judge = Callable[..., str]
+Evaluated = Callable[..., str]
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def models(package: Path, registry: str) -> list[RegisteredModel]:
 
 
 @pytest.fixture
-def judge(tmp_path: Path) -> Judge:
+def evaluated(tmp_path: Path) -> Evaluated:
     """Writes an evaluation into a run, as the flows do."""
 
     def write(model: RegisteredModel, cider: list[float], data: str = "0123", broken: tuple[str, ...] = ()) -> str:
@@ -60,14 +60,14 @@ def champion() -> str | None:
     return found.version if found else None
 
 
-def test_what_is_known_of_models_is_of_the_last_data_that_both_were_judged_on(
-    models: list[RegisteredModel], judge: Judge
+def test_what_is_known_of_models_is_of_the_last_data_that_both_were_evaluated_on(
+    models: list[RegisteredModel], evaluated: Evaluated
 ) -> None:
     first, second, _ = models
-    judge(first, [0.1, 0.2], "old")
-    judge(second, [0.3, 0.4], "old")
-    judge(first, [0.5, 0.6], "new", broken=("captions-differ",))
-    judge(second, [0.7, 0.8], "another")
+    evaluated(first, [0.1, 0.2], "old")
+    evaluated(second, [0.3, 0.4], "old")
+    evaluated(first, [0.5, 0.6], "new", broken=("captions-differ",))
+    evaluated(second, [0.7, 0.8], "another")
     mine, theirs = gather(second, first)
     assert theirs is not None
     assert (mine.data, theirs.data) == ("old", "old")
@@ -78,12 +78,12 @@ def test_what_is_known_of_models_is_of_the_last_data_that_both_were_judged_on(
     assert gather(first, None)[0].broken == ("captions-differ",)
 
 
-def test_models_that_share_no_data_or_were_never_judged_are_not_comparable(
-    models: list[RegisteredModel], judge: Judge
+def test_models_that_share_no_data_or_were_never_evaluated_are_not_comparable(
+    models: list[RegisteredModel], evaluated: Evaluated
 ) -> None:
     first, second, third = models
-    judge(first, [0.1], "one")
-    judge(second, [0.1], "other")
+    evaluated(first, [0.1], "one")
+    evaluated(second, [0.1], "other")
     assert decide(*gather(second, first), PromotionPolicy()).verdict == "not comparable"
     decision = decide(*gather(third, first), PromotionPolicy())
     assert (decision.promote, decision.verdict) == (False, "not comparable")
@@ -103,7 +103,7 @@ def test_a_promotion_moves_the_champion_and_rollbacks_go_back_step_by_step(model
     assert champion() == "1"
 
 
-def test_a_champion_that_changed_since_it_was_judged_stops_a_promotion(models: list[RegisteredModel]) -> None:
+def test_a_champion_that_changed_since_it_was_evaluated_stops_a_promotion(models: list[RegisteredModel]) -> None:
     first, second, third = models
     promote(second, first)
     with pytest.raises(CaptioningError, match="another promotion of captioner came between: the champion is version 2"):
@@ -133,10 +133,12 @@ def test_of_two_promotions_at_once_one_is_told(
     assert champion() == "3"
 
 
-def test_a_decision_is_kept_with_the_run_and_on_the_version(models: list[RegisteredModel], judge: Judge) -> None:
+def test_a_decision_is_kept_with_the_run_and_on_the_version(
+    models: list[RegisteredModel], evaluated: Evaluated
+) -> None:
     first, second, _ = models
     for model, scores in ((first, [0.1] * 9), (second, [0.4] * 9)):
-        judge(model, scores)
+        evaluated(model, scores)
     mine, theirs = gather(second, first)
     decision = decide(mine, theirs, PromotionPolicy(max_slower=100))
     with tracked_run("promote", {}) as run_id:

@@ -58,7 +58,7 @@ def target(registered: RegisteredModel, tmp_path: Path) -> Path:
     return export_model(registered.uri, tmp_path / "model.zip").path
 
 
-def judge(model: RegisteredModel, cider: list[float], data: str, folder: str = "evaluation") -> str:
+def evaluated(model: RegisteredModel, cider: list[float], data: str, folder: str = "evaluation") -> str:
     summary = {"data": data, "tokenizer": "ptb"}
     rules = [{"rule": "odd", "severity": "warning", "passed": False}]
     predictions = pd.DataFrame({"image_id": range(len(cider)), "cider": cider})
@@ -140,14 +140,14 @@ def test_card_gallery_and_description_come_along_and_every_file_is_the_same(
 def test_a_promotion_on_the_other_side_compares_the_evaluations(
     registered: RegisteredModel, package: Path, elsewhere: Callable[[], None], tmp_path: Path
 ) -> None:
-    judge(registered, [0.1, 0.2], "old")
-    judge(registered, [0.3, 0.4], "new", folder="against")
+    evaluated(registered, [0.1, 0.2], "old")
+    evaluated(registered, [0.3, 0.4], "new", folder="against")
     exported = export_model(registered.uri, tmp_path / "model.zip")
     assert exported.evaluations == 2
     elsewhere()
     with tracked_run("train", {}) as run_id:
         champion = register(package, "digest-2", "captioner", run_id, {}, CARD, None)
-    judge(champion, [0.5, 0.6], "old")
+    evaluated(champion, [0.5, 0.6], "old")
     imported = import_model(exported.path)
     assert (imported.version, imported.aliases) == ("2", ("challenger",))
     mine, theirs = gather(imported, champion)
@@ -164,7 +164,7 @@ def test_a_promotion_on_the_other_side_compares_the_evaluations(
 def test_a_package_is_imported_once_and_gets_the_evaluations_it_lacks(
     registered: RegisteredModel, target: Path, elsewhere: Callable[[], None], tmp_path: Path
 ) -> None:
-    judge(registered, [0.3], "later")
+    evaluated(registered, [0.3], "later")
     later = export_model(registered.uri, tmp_path / "later.zip").path
     elsewhere()
     first = import_model(target)
@@ -200,8 +200,8 @@ def test_the_same_model_makes_the_same_file_without_a_temporary_one(
 def test_an_evaluation_whose_files_are_gone_stays_behind(
     registered: RegisteredModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lost = judge(registered, [0.1], "old")
-    judge(registered, [0.2], "znew")
+    lost = evaluated(registered, [0.1], "old")
+    evaluated(registered, [0.2], "znew")
     shutil.rmtree(tmp_path / "artifacts" / lost)
     record_evaluation(registered, "never", "0" * 32, "evaluation")
     with caplog.at_level(logging.WARNING):

@@ -307,7 +307,7 @@ def test_the_best_epochs_decoder_is_kept(
 
 
 @pytest.mark.parametrize("steps", [3, 12])
-def test_an_average_of_the_weights_is_judged_and_kept_but_not_trained_on(
+def test_an_average_of_the_weights_is_evaluated_and_kept_but_not_trained_on(
     learn: Learn, tmp_path: Path, steps: int
 ) -> None:
     config = PLAIN.model_copy(update={"steps_per_epoch": steps})

@@ -26,7 +26,7 @@ def good_tables() -> Tables:
     return captions.astype(CAPTIONS), images.astype(IMAGES)
 
 
-def judge(tables: Tables, limits: Limits = LIMITS) -> ContractReport:
+def check(tables: Tables, limits: Limits = LIMITS) -> ContractReport:
     return contract.check(*tables, limits, train_split="train", validation_split="val")
 
 
@@ -73,7 +73,7 @@ def caption_often(tables: Tables) -> Tables:
 
 
 def test_good_tables_pass() -> None:
-    report = judge(good_tables())
+    report = check(good_tables())
     assert report.passed
     assert broken(report) == {}
     assert report.rows == 12
@@ -93,7 +93,7 @@ def test_good_tables_pass() -> None:
     ],
 )  # fmt: skip
 def test_a_broken_critical_rule_names_the_row(rule: str, plant: Callable[[Tables], Tables], named: list[str]) -> None:
-    report = judge(plant(good_tables()), LIMITS.model_copy(update={"min_captions_per_image": 1, "min_letter_share": 0}))
+    report = check(plant(good_tables()), LIMITS.model_copy(update={"min_captions_per_image": 1, "min_letter_share": 0}))
     assert not report.passed
     offenders = broken(report).pop(rule)
     assert len(offenders) == len(named)
@@ -118,7 +118,7 @@ def test_a_broken_critical_rule_names_the_row(rule: str, plant: Callable[[Tables
     ],
 )
 def test_a_broken_warning_names_the_row_and_passes(rule: str, plant: Callable[[Tables], Tables], named: str) -> None:
-    report = judge(plant(good_tables()))
+    report = check(plant(good_tables()))
     assert report.passed
     [warning] = report.warnings
     assert (warning.rule, warning.count) == (rule, 1)
@@ -136,7 +136,7 @@ def test_letters_are_those_of_any_alphabet() -> None:
         "Γάτα!",
     ]
     captions.loc[:5, "caption"] = foreign
-    assert broken(judge((captions, images))) == {}
+    assert broken(check((captions, images))) == {}
 
 
 def test_words_that_only_look_like_placeholders_or_markup_are_captions() -> None:
@@ -147,17 +147,17 @@ def test_words_that_only_look_like_placeholders_or_markup_are_captions() -> None
         "A nan with 3 < 5 dogs > 2",
         "Two men of R&D; resting",
     ]
-    assert broken(judge((captions, images))) == {}
+    assert broken(check((captions, images))) == {}
 
 
 def test_letters_may_have_marks() -> None:
     captions, images = good_tables()
     captions.loc[:3, "caption"] = ["एक बिल्ली बैठी है", "বিড়াল বসে আছে", "பூனை அமர்ந்திருக்கிறது", "قِطَّةٌ تَجْلِسُ"]
-    assert broken(judge((captions, images))) == {}
+    assert broken(check((captions, images))) == {}
 
 
 def test_too_many_missing_files_of_a_split_are_critical() -> None:
-    report = judge(set_image(4, "file_name", "")(good_tables()))
+    report = check(set_image(4, "file_name", "")(good_tables()))
     assert broken(report) == {
         "image-in-archive": ("image_id=5, split=val, name=5.jpg",),
         "few-images-missing": ("split=val",),
@@ -169,13 +169,13 @@ def test_too_many_missing_files_of_a_split_are_critical() -> None:
 def test_both_splits_need_images(gone: str, rows: slice) -> None:
     captions, images = good_tables()
     kept = images.drop(images.index[rows])
-    report = judge((captions[captions["split"] != gone], kept))
+    report = check((captions[captions["split"] != gone], kept))
     assert broken(report) == {"split-has-images": (f"split={gone}",)}
 
 
 def test_empty_tables_are_reported_not_raised() -> None:
     captions, images = good_tables()
-    report = judge((captions[:0], images[:0]))
+    report = check((captions[:0], images[:0]))
     assert broken(report) == {"split-has-images": ("split=train", "split=val")}
 
 
@@ -187,11 +187,11 @@ def test_empty_tables_are_reported_not_raised() -> None:
         ("column-without-nulls", lambda captions: captions.assign(tokens=pd.Series(dtype="str")), "12"),
     ],
 )  # fmt: skip
-def test_columns_are_judged_before_their_content(
+def test_columns_are_checked_before_their_content(
     rule: str, spoil: Callable[[pd.DataFrame], pd.DataFrame], observed: str
 ) -> None:
     captions, images = good_tables()
-    report = judge((spoil(captions), images))
+    report = check((spoil(captions), images))
     [violation] = report.violations
     assert violation.rule == rule
     assert violation.offenders == ("table=captions, column=tokens",)
@@ -201,7 +201,7 @@ def test_columns_are_judged_before_their_content(
 @pytest.mark.parametrize(("words", "separated"), [("ꦲꦱꦸꦩ꧀ꦭꦪꦸꦲꦶꦁꦥꦼꦏꦫꦔꦤ꧀", False), ("ein haus am see", True), ("hund", True)])
 def test_text_without_spaces_is_halted_with_what_to_do(words: str, separated: bool) -> None:
     captions, images = good_tables()
-    report = judge((captions.assign(caption=words, tokens=words), images))
+    report = check((captions.assign(caption=words, tokens=words), images))
     rules = {rule.rule: rule for rule in report.rules if not rule.passed and rule.severity == "critical"}
     assert ("words-separated" in rules) != separated
     if not separated:

@@ -52,13 +52,13 @@ def test_each_difference_is_a_warning(rule: str, figure: str, at_limit: float, b
 
 
 @pytest.mark.parametrize(("images", "rules"), [(0, 0), (99, 0), (100, 3)])
-def test_too_few_images_are_not_judged(images: int, rules: int) -> None:
+def test_too_few_images_are_not_checked(images: int, rules: int) -> None:
     report = contract.check(row(images=images, **UNUSUAL), Limits())
     assert len(broken(report)) == rules
 
 
-def test_how_many_images_are_judged_is_a_limit() -> None:
-    report = contract.check(row(images=5, **UNUSUAL), Limits(min_images_to_judge_drift=5))
+def test_how_many_images_are_checked_is_a_limit() -> None:
+    report = contract.check(row(images=5, **UNUSUAL), Limits(min_images_for_drift=5))
     assert set(broken(report)) == {"embeddings-centred", "few-embeddings-far", "caption-length-usual"}
 
 

@@ -49,7 +49,7 @@ class Store:
     vectors: list[np.ndarray] = field(default_factory=good_vectors)
     fingerprint: str = "inception"
 
-    def judge(self, limits: Limits | None = None) -> ContractReport:
+    def check(self, limits: Limits | None = None) -> ContractReport:
         return contract.check(
             self.index,
             self.quarantine,
@@ -105,7 +105,7 @@ def change_encoder(store: Store) -> None:
 
 
 def test_a_good_store_passes() -> None:
-    report = Store().judge()
+    report = Store().check()
     assert report.passed
     assert broken(report) == {}
     assert report.rows == 6
@@ -130,13 +130,13 @@ def test_a_broken_critical_rule_names_the_row(
 ) -> None:
     store = Store()
     plant(store)
-    report = store.judge()
+    report = store.check()
     assert not report.passed
     assert broken(report) == {rule: named}
 
 
 def test_an_image_both_embedded_and_quarantined_is_critical() -> None:
-    report = Store(quarantine=quarantined(3)).judge()
+    report = Store(quarantine=quarantined(3)).check()
     assert [rule.rule for rule in report.violations] == ["image-accounted-for-once"]
     assert "image_id=3" in report.violations[0].offenders[0]
 
@@ -144,7 +144,7 @@ def test_an_image_both_embedded_and_quarantined_is_critical() -> None:
 def test_a_quarantined_image_is_a_warning_with_file_and_reason() -> None:
     store = Store(quarantine=quarantined(3))
     lose_image(store)
-    report = store.judge()
+    report = store.check()
     assert report.passed
     expected = "image_id=3, archive=a.zip, file_name=3.jpg, reason=truncated JPEG"
     assert broken(report) == {"image-readable": (expected,)}
@@ -153,7 +153,7 @@ def test_a_quarantined_image_is_a_warning_with_file_and_reason() -> None:
 def test_too_many_quarantined_images_of_a_split_are_critical() -> None:
     store = Store(quarantine=quarantined(3))
     lose_image(store)
-    report = store.judge(Limits(max_bad_fraction=0.2))
+    report = store.check(Limits(max_bad_fraction=0.2))
     assert [(rule.rule, rule.offenders) for rule in report.violations] == [("few-images-quarantined", ("split=train",))]
     assert set(broken(report)) == {"few-images-quarantined", "image-readable"}
 
@@ -162,23 +162,23 @@ def test_an_image_without_a_file_is_left_to_the_captions_contract() -> None:
     store = Store()
     lose_image(store)
     store.images.loc[2, "file_name"] = ""
-    assert broken(store.judge()) == {}
+    assert broken(store.check()) == {}
 
 
 @pytest.mark.parametrize("factor", [20, 0.05])
 def test_a_vector_of_unusual_length_is_a_warning(factor: float) -> None:
     store = Store()
     store.vectors[0][2] *= factor
-    report = store.judge()
+    report = store.check()
     assert report.passed
     assert broken(report) == {"vector-length-usual": ("image_id=3, shard=0, row=2",)}
-    assert broken(store.judge(Limits(max_norm_ratio=100))) == {}
+    assert broken(store.check(Limits(max_norm_ratio=100))) == {}
 
 
 def test_repeated_vectors_are_a_warning() -> None:
     store = Store()
     store.vectors[1][0] = store.vectors[0][0]
-    report = store.judge()
+    report = store.check()
     assert [(rule.rule, rule.passed) for rule in report.warnings] == [("few-vectors-repeated", False)]
     assert "0.167" in report.warnings[0].observed
 
@@ -186,7 +186,7 @@ def test_repeated_vectors_are_a_warning() -> None:
 def test_a_vector_that_images_of_different_content_share_is_critical() -> None:
     store = Store()
     store.index.loc[3, "row"] = 0
-    assert broken(store.judge(Limits(max_repeated_embedding_share=1))) == {
+    assert broken(store.check(Limits(max_repeated_embedding_share=1))) == {
         "vector-stored": ("image_id=4, shard=0, row=0",)
     }
 
@@ -194,14 +194,14 @@ def test_a_vector_that_images_of_different_content_share_is_critical() -> None:
 def test_images_of_the_same_content_share_a_vector() -> None:
     store = Store()
     store.index.loc[3, ["digest", "row"]] = ["digest 1", 0]
-    assert broken(store.judge()) == {"few-vectors-repeated": ("fingerprint=inception",)}
+    assert broken(store.check()) == {"few-vectors-repeated": ("fingerprint=inception",)}
 
 
-def test_an_empty_store_is_judged_not_raised() -> None:
-    report = Store(index=good_index()[:0], images=good_images()[:1], vectors=[]).judge()
+def test_an_empty_store_is_checked_not_raised() -> None:
+    report = Store(index=good_index()[:0], images=good_images()[:1], vectors=[]).check()
     assert broken(report) == {"image-accounted-for": ("image_id=1, archive=a.zip, file_name=1.jpg",)}
 
 
 def test_a_wrong_dtype_is_reported_not_raised() -> None:
-    report = Store(index=good_index().astype({"shard": "float64"})).judge()
+    report = Store(index=good_index().astype({"shard": "float64"})).check()
     assert broken(report) == {"column-dtype": ("table=index, column=shard",)}

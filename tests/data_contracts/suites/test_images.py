@@ -44,7 +44,7 @@ class Data:
     photographs: pd.DataFrame = field(default_factory=good_photographs)
     images: pd.DataFrame = field(default_factory=good_images)
 
-    def judge(self, limits: Limits = LIMITS) -> ContractReport:
+    def check(self, limits: Limits = LIMITS) -> ContractReport:
         return contract.check(self.photographs, self.images, limits)
 
 
@@ -73,7 +73,7 @@ def lose_file_of_image(data: Data) -> None:
 
 
 def test_good_photographs_pass_in_any_order() -> None:
-    report = Data(good_photographs().iloc[::-1]).judge()
+    report = Data(good_photographs().iloc[::-1]).check()
     assert report.passed
     assert broken(report) == {}
     assert report.rows == 8
@@ -98,7 +98,7 @@ def test_good_photographs_pass_in_any_order() -> None:
 def test_a_broken_critical_rule_names_the_photograph(rule: str, plant: Callable[[Data], None], named: str) -> None:
     data = Data()
     plant(data)
-    report = data.judge()
+    report = data.check()
     assert not report.passed
     assert broken(report) == {rule: (named,)}
 
@@ -118,7 +118,7 @@ def test_a_broken_critical_rule_names_the_photograph(rule: str, plant: Callable[
 def test_a_broken_warning_names_the_photograph_and_passes(rule: str, plant: Callable[[Data], None], named: str) -> None:
     data = Data()
     plant(data)
-    report = data.judge()
+    report = data.check()
     assert report.passed
     assert broken(report) == {rule: (named,)}
 
@@ -131,10 +131,10 @@ def test_a_few_photographs_in_two_splits_may_be_tolerated() -> None:
         "image_id=5, split=val, file_name=5.jpg, twin=2",
         "image_id=8, split=val, file_name=8.jpg, twin=3",
     )
-    tolerated = data.judge(Limits(max_leaked_images=2))
+    tolerated = data.check(Limits(max_leaked_images=2))
     assert tolerated.passed
     assert broken(tolerated) == {"photograph-in-one-split": found}
-    assert broken(data.judge(Limits(max_leaked_images=1))) == {"no-photograph-in-two-splits": found}
+    assert broken(data.check(Limits(max_leaked_images=1))) == {"no-photograph-in-two-splits": found}
 
 
 @pytest.mark.parametrize(("limit", "rules"), [(0.5, set()), (0.4, {"few-photographs-unreadable"})])
@@ -142,7 +142,7 @@ def test_too_many_unreadable_photographs_of_a_split_are_critical(limit: float, r
     data = Data()
     for row in (4, 6):
         set_photograph(row, bytes=0, digest="", error="bad CRC")(data)
-    report = data.judge(Limits(max_bad_fraction=limit))
+    report = data.check(Limits(max_bad_fraction=limit))
     assert {rule.rule for rule in report.violations} == rules
     assert set(broken(report)) == {"photograph-readable", *rules}
     assert all(rule.offenders == ("split=val",) for rule in report.violations)
@@ -159,29 +159,29 @@ def test_photographs_without_content_are_no_copies_of_each_other(rule: str, valu
     data = Data()
     for row in (2, 3, 4):
         set_photograph(row, **values)(data)
-    assert set(broken(data.judge(Limits(max_bad_fraction=0.5)))) == {rule}
+    assert set(broken(data.check(Limits(max_bad_fraction=0.5)))) == {rule}
 
 
 def test_photographs_without_a_digest_are_no_copies_of_each_other() -> None:
     data = Data()
     for row in (2, 3, 4):
         set_photograph(row, digest="")(data)
-    assert set(broken(data.judge())) == {"digest-given"}
+    assert set(broken(data.check())) == {"digest-given"}
 
 
 def test_an_image_without_a_file_is_left_to_the_captions_contract() -> None:
     data = Data()
     lose_file_of_image(data)
     lose_photograph(data)
-    assert broken(data.judge()) == {}
+    assert broken(data.check()) == {}
 
 
-def test_empty_tables_are_judged_not_raised() -> None:
-    assert broken(Data(good_photographs()[:0], good_images()[:0]).judge()) == {}
+def test_empty_tables_are_checked_not_raised() -> None:
+    assert broken(Data(good_photographs()[:0], good_images()[:0]).check()) == {}
     none = Data(photographs=good_photographs()[:0], images=good_images()[:1])
-    assert broken(none.judge()) == {"photograph-looked-for": ("image_id=1, split=train, file_name=1.jpg",)}
+    assert broken(none.check()) == {"photograph-looked-for": ("image_id=1, split=train, file_name=1.jpg",)}
 
 
 def test_a_missing_column_is_reported_not_raised() -> None:
-    report = Data(photographs=good_photographs().drop(columns="digest")).judge()
+    report = Data(photographs=good_photographs().drop(columns="digest")).check()
     assert broken(report) == {"column-present": ("table=photographs, column=digest",)}

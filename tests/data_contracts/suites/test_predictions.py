@@ -40,7 +40,7 @@ def evaluated(captions: list[str]) -> pd.DataFrame:
     return pd.DataFrame(columns).astype({"caption": "str", "status": "str", "error": "str"})
 
 
-def judge(predictions: pd.DataFrame, expected: tuple[str, ...] = ("aa", "bb", "cc")) -> ContractReport:
+def check(predictions: pd.DataFrame, expected: tuple[str, ...] = ("aa", "bb", "cc")) -> ContractReport:
     return contract.check(predictions, expected, Limits())
 
 
@@ -49,7 +49,7 @@ def broken(report: ContractReport) -> dict[str, tuple[str, ...]]:
 
 
 def test_a_good_scoring_run_passes() -> None:
-    report = judge(scored())
+    report = check(scored())
     assert report.passed
     assert broken(report) == {}
 
@@ -69,7 +69,7 @@ def test_a_good_scoring_run_passes() -> None:
 def test_a_broken_rule_names_the_row(rule: str, row: int, column: str, value: Any) -> None:
     predictions = scored()
     predictions.loc[row, column] = value
-    report = judge(predictions)
+    report = check(predictions)
     assert not report.passed
     name = f"image_id={predictions['image_id'][row]}, uri={predictions['uri'][row]}"
     assert broken(report) == {rule: (name,)}
@@ -84,20 +84,20 @@ def test_a_broken_rule_names_the_row(rule: str, row: int, column: str, value: An
     ],
 )
 def test_each_image_has_its_row(rule: str, expected: tuple[str, ...], named: str) -> None:
-    assert broken(judge(scored(), expected)) == {rule: (named,)}
+    assert broken(check(scored(), expected)) == {rule: (named,)}
 
 
 def test_copies_of_a_photograph_need_as_many_rows() -> None:
     twice = pd.concat([scored(), scored()[:1]], ignore_index=True)
-    assert broken(judge(twice)) == {"image-predicted-once": ("image_id=aa",)}
-    assert broken(judge(twice, ("aa", "aa", "bb", "cc"))) == {}
+    assert broken(check(twice)) == {"image-predicted-once": ("image_id=aa",)}
+    assert broken(check(twice, ("aa", "aa", "bb", "cc"))) == {}
 
 
 @pytest.mark.parametrize("caption", ["two cats", "cat " * 51])
 def test_a_caption_of_unusual_length_is_a_warning(caption: str) -> None:
     predictions = scored()
     predictions.loc[1, "caption"] = caption
-    report = judge(predictions)
+    report = check(predictions)
     assert report.passed
     assert broken(report) == {"caption-length": ("image_id=bb, uri=b.jpg",)}
 
@@ -141,27 +141,27 @@ def test_captions_that_are_bad_together_are_a_warning(
     assert broken(contract.check(evaluated(captions), range(20), Limits(**{limit: tolerable}))) == {}
 
 
-def test_few_captions_are_not_judged_together() -> None:
-    limits = Limits(min_distinct_captions=0.1, min_captions_to_judge=7)
+def test_few_captions_are_not_checked_together() -> None:
+    limits = Limits(min_distinct_captions=0.1, min_captions_together=7)
     cut = evaluated(["a cat on a"] * 7)
     assert set(broken(contract.check(cut, range(7), limits))) == {"captions-differ", "captions-end-well"}
     assert broken(contract.check(cut[:6], range(6), limits)) == {}
 
 
-def test_quarantined_images_have_no_captions_to_judge_together() -> None:
+def test_quarantined_images_have_no_captions_to_check_together() -> None:
     predictions = evaluated([*DIFFERENT[:15], *[""] * 5])
     predictions.loc[15:, ["status", "error", "logprob"]] = ["quarantined", "truncated JPEG", np.nan]
-    limits = Limits(min_captions_to_judge=15, max_repeated_caption_share=0.1)
+    limits = Limits(min_captions_together=15, max_repeated_caption_share=0.1)
     assert broken(contract.check(predictions, range(20), limits)) == {}
 
 
-def test_an_empty_table_is_judged_not_raised() -> None:
-    assert broken(judge(scored()[:0], ())) == {}
-    assert broken(judge(scored()[:0], ("aa",))) == {"image-predicted": ("image_id=aa",)}
+def test_an_empty_table_is_checked_not_raised() -> None:
+    assert broken(check(scored()[:0], ())) == {}
+    assert broken(check(scored()[:0], ("aa",))) == {"image-predicted": ("image_id=aa",)}
 
 
 def test_a_missing_column_is_reported_not_raised() -> None:
-    report = judge(scored().drop(columns="logprob"))
+    report = check(scored().drop(columns="logprob"))
     assert broken(report) == {"column-present": ("table=predictions, column=logprob",)}
 
 

@@ -39,7 +39,7 @@ class Data:
     vocabulary: pd.DataFrame = field(default_factory=good_vocabulary)
     index: pd.DataFrame = field(default_factory=good_index)
 
-    def judge(self, limits: Limits | None = None) -> ContractReport:
+    def check(self, limits: Limits | None = None) -> ContractReport:
         return contract.check(
             self.captions,
             self.vocabulary,
@@ -77,7 +77,7 @@ def lose_captions(split: str) -> Callable[[Data], None]:
 
 
 def test_a_good_training_set_passes() -> None:
-    report = Data().judge()
+    report = Data().check()
     assert report.passed
     assert broken(report) == {}
     assert report.rows == 42
@@ -97,7 +97,7 @@ def test_a_good_training_set_passes() -> None:
 def test_a_broken_rule_names_the_row(rule: str, plant: Callable[[Data], None], severity: str, named: str) -> None:
     data = Data()
     plant(data)
-    report = data.judge()
+    report = data.check()
     assert broken(report) == {rule: (named,)}
     assert report.passed is (severity == "warning")
 
@@ -105,7 +105,7 @@ def test_a_broken_rule_names_the_row(rule: str, plant: Callable[[Data], None], s
 def test_a_split_without_any_embedding_has_nothing_to_use() -> None:
     data = Data()
     lose_embeddings(*range(21, 41))(data)
-    report = data.judge(Limits(max_bad_fraction=1))
+    report = data.check(Limits(max_bad_fraction=1))
     assert broken(report) == {"captions-to-use": ("split=val",)}
 
 
@@ -121,27 +121,27 @@ def test_a_split_without_any_embedding_has_nothing_to_use() -> None:
 def test_what_the_limits_allow_passes(plant: Callable[[Data], None]) -> None:
     data = Data()
     plant(data)
-    assert broken(data.judge()) == {}
+    assert broken(data.check()) == {}
 
 
 def test_a_share_of_lost_captions_equal_to_the_limit_passes() -> None:
     data = Data()
     lose_embeddings(22)(data)
-    assert broken(data.judge(Limits(max_bad_fraction=0.05))) == {}
+    assert broken(data.check(Limits(max_bad_fraction=0.05))) == {}
 
 
-def test_other_splits_are_not_judged() -> None:
+def test_other_splits_are_not_checked() -> None:
     data = Data()
     write("zwei hunde", 40, 41)(data)
     lose_embeddings(41, 42)(data)
-    assert broken(data.judge()) == {}
+    assert broken(data.check()) == {}
 
 
 def test_empty_tables_are_reported_not_raised() -> None:
-    report = Data(good_captions()[:0], good_vocabulary()[:0], good_index()[:0]).judge()
+    report = Data(good_captions()[:0], good_vocabulary()[:0], good_index()[:0]).check()
     assert broken(report) == {"captions-to-use": ("split=train", "split=val")}
 
 
 def test_a_missing_column_is_reported_not_raised() -> None:
-    report = Data(vocabulary=good_vocabulary().drop(columns="word")).judge()
+    report = Data(vocabulary=good_vocabulary().drop(columns="word")).check()
     assert broken(report) == {"column-present": ("table=vocabulary, column=word",)}

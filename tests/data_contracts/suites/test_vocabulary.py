@@ -21,7 +21,7 @@ def texts(train: str = "a cat sits", val: str = "a cat sits") -> pd.DataFrame:
     return pd.DataFrame({"split": ["train", "val"], "tokens": [train, val]}).astype("str")
 
 
-def judge(vocabulary: pd.DataFrame, captions: pd.DataFrame, limits: Limits | None = None) -> ContractReport:
+def check(vocabulary: pd.DataFrame, captions: pd.DataFrame, limits: Limits | None = None) -> ContractReport:
     return contract.check(vocabulary, captions, limits or Limits(), train_split="train")
 
 
@@ -30,7 +30,7 @@ def broken(report: ContractReport) -> dict[str, tuple[str, ...]]:
 
 
 def test_a_good_vocabulary_passes_in_any_order() -> None:
-    report = judge(table(WORDS).iloc[::-1], texts())
+    report = check(table(WORDS).iloc[::-1], texts())
     assert report.passed
     assert broken(report) == {}
 
@@ -48,42 +48,42 @@ def test_a_good_vocabulary_passes_in_any_order() -> None:
     ],
 )  # fmt: skip
 def test_a_broken_rule_names_the_word(rule: str, vocabulary: pd.DataFrame, named: tuple[str, ...]) -> None:
-    report = judge(vocabulary, texts(), Limits(max_unknown_rate=1, min_known_captions=0))
+    report = check(vocabulary, texts(), Limits(max_unknown_rate=1, min_known_captions=0))
     assert not report.passed
     assert broken(report) == {rule: named}
 
 
 def test_a_vocabulary_may_be_too_large() -> None:
-    report = judge(table(WORDS), texts(), Limits(max_vocabulary=6))
+    report = check(table(WORDS), texts(), Limits(max_vocabulary=6))
     assert broken(report) == {"vocabulary-size": ()}
     assert report.violations[0].observed == "7"
 
 
 def test_unknown_words_are_critical_in_training_only() -> None:
     limits = Limits(min_known_captions=0)
-    training = judge(table(WORDS), texts(train="a zebra sits"), limits)
+    training = check(table(WORDS), texts(train="a zebra sits"), limits)
     assert [rule.rule for rule in training.violations] == ["training-words-known"]
     assert broken(training) == {"training-words-known": ("split=train, most_frequent_unknown=zebra",)}
-    validation = judge(table(WORDS), texts(val="a zebra sits"), limits)
+    validation = check(table(WORDS), texts(val="a zebra sits"), limits)
     assert validation.passed
     assert broken(validation) == {"other-words-known": ("split=val, most_frequent_unknown=zebra",)}
 
 
 def test_few_unknown_words_in_too_many_captions_are_a_warning() -> None:
     known, spoiled = texts(), texts(val="a cat sits a cat sits a cat sits zebra")
-    report = judge(table(WORDS), pd.concat([known, spoiled, spoiled]))
+    report = check(table(WORDS), pd.concat([known, spoiled, spoiled]))
     assert report.passed
     assert broken(report) == {"captions-known": ("split=val, most_frequent_unknown=zebra",)}
-    half = judge(table(WORDS), pd.concat([known, spoiled]))
+    half = check(table(WORDS), pd.concat([known, spoiled]))
     assert broken(half) == {}
 
 
 def test_an_empty_vocabulary_is_reported_not_raised() -> None:
-    assert broken(judge(table(WORDS)[:0], texts()[:0])) == {"vocabulary-size": ()}
+    assert broken(check(table(WORDS)[:0], texts()[:0])) == {"vocabulary-size": ()}
 
 
 def test_a_missing_column_is_reported_not_raised() -> None:
-    report = judge(table(WORDS).drop(columns="word"), texts())
+    report = check(table(WORDS).drop(columns="word"), texts())
     assert broken(report) == {"column-present": ("table=vocabulary, column=word",)}
 
 
