@@ -22,7 +22,7 @@ _MARKER = re.compile(rb"\xff([\x01-\xfe])")
 _MARKER_AMONG_SCANS = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 """Not a zero behind a 255 of compressed data, nor a restart."""
 _ALONE = frozenset({0x01, *range(0xD0, 0xD8)})
-"""JPEG markers that have no content and change nothing before the first scan."""
+"""JPEG markers that have no content and change nothing before the first scan: the next marker follows."""
 _START_OF_IMAGE, _END_OF_IMAGE, _START_OF_SCAN, _COMMENT = 0xD8, 0xD9, 0xDA, 0xFE
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _NO_DIGITS = re.compile(rb"[^0-9a-fA-F]")
@@ -105,7 +105,7 @@ def _of_jpeg(data: bytes) -> Essentials:
     kept, exif, xmp, place = [data[:2]], b"", b"", 2
     while found := _MARKER.search(data, place):
         marker, place = found[1][0], found.end()
-        if marker in _ALONE:
+        if marker in _ALONE and data[place : place + 1] == b"\xff":
             continue
         end = place + int.from_bytes(data[place : place + 2])
         if marker < 0xC0 or _START_OF_IMAGE <= marker <= _START_OF_SCAN or not place + 2 <= end <= len(data):

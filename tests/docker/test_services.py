@@ -126,7 +126,7 @@ class Stack:
         while not ready():
             assert started.poll() is None, log.read_text(errors="replace")
             assert time.monotonic() < deadline, log.read_text(errors="replace")
-            time.sleep(0.1)
+            time.sleep(0.5)  # a health check is a Python of its own
         yield
 
     def serve(self, name: str) -> Any:

@@ -6,11 +6,11 @@ captions. Where `test_embeddings_are_found` fails because code changed that give
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
-import mlflow
 import numpy as np
 import pytest
 
@@ -46,9 +46,9 @@ def test_embeddings_are_found(name: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*Any type hint is inferred")  # of MLflow, for the code in the package
-def test_the_champion_captions_as_before(earlier: Path) -> None:
+def test_the_champion_captions_as_before(earlier: Path, use: Callable[..., Path]) -> None:
     expected: dict[str, Any] = json.loads((earlier / "expected.json").read_text(encoding="utf-8"))
-    mlflow.set_tracking_uri(f"sqlite:///{earlier / 'mlruns' / 'mlflow.db'}")
+    use(earlier / "mlruns")
     champion = versions.load_captioner("models:/captioner@champion")
     stored = EmbeddingStore.open(earlier / "mlruns" / "stages" / "embeddings-40c0ac3b87466f80").vectors(
         np.array(expected["images"])

@@ -26,21 +26,26 @@ def next_logprobs(decoder: Decoder, embedding: np.ndarray, begun: list[tuple[int
     """Log-probabilities of what follows captions begun alike long, from the whole network: (captions, words)."""
     words = np.array([(START, *ids) for ids in begun], np.int32)
     logits = np.asarray(decoder((np.repeat(embedding[None], len(begun), axis=0), words)), np.float64)[:, -1]
-    logits[:, [PAD, UNK, START]] = -np.inf
-    now = words.shape[1] - 1
-    if now == 0:
-        logits[:, END] = -np.inf
-    if now == length - 1:
-        logits[:, np.arange(logits.shape[1]) != END] = -np.inf
-    return np.asarray(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
+    return allowed_logprobs(logits, words.shape[1] - 1, length)
+
+
+def allowed_logprobs(logits: np.ndarray, step: int, length: int) -> np.ndarray:
+    """Of a step's logits (…, words): no special word, no end at first, nothing but the end at last."""
+    logits = logits.copy()
+    logits[..., [PAD, UNK, START]] = -np.inf
+    if step == 0:
+        logits[..., END] = -np.inf
+    if step == length - 1:
+        logits[..., np.arange(logits.shape[-1]) != END] = -np.inf
+    return np.asarray(logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True))
 
 
 def logprobs_of(decoder: Decoder, embedding: np.ndarray, ids: np.ndarray) -> list[float]:
     """The teacher-forced log-probability of each word of a caption that ends; 0 behind its end."""
     words = ids.tolist()[: ids.tolist().index(END) + 1]
-    steps = [next_logprobs(decoder, embedding, [tuple(words[:now])], len(ids))[0] for now in range(len(words))]
-    found = [float(logprobs[word]) for logprobs, word in zip(steps, words, strict=True)]
-    return found + [0.0] * (len(ids) - len(found))
+    logits = np.asarray(decoder((embedding[None], np.array([[START, *words[:-1]]], np.int32))), np.float64)[0]
+    logprobs = [allowed_logprobs(logits[now], now, len(ids))[word] for now, word in enumerate(words)]
+    return [*map(float, logprobs), *[0.0] * (len(ids) - len(logprobs))]
 
 
 def rank(hypothesis: Hypothesis) -> float:
@@ -272,13 +277,15 @@ def test_a_limited_sample_equals_the_reference(
     decoder, embeddings = random_decoder(seed, end_bias=end_bias), random_embeddings(seed, 4)
     drawn = uniform(seed, length, 4)
     ids = np.asarray(sample(decoder, embeddings, length, drawn, temperature, top_k, top_p)[0])
-    for embedding, numbers, caption in zip(embeddings, drawn.T, ids.tolist(), strict=True):
-        expected: list[int] = []
-        while not expected or expected[-1] != END:
-            logprobs = next_logprobs(decoder, embedding, [tuple(expected)], length)[0] / temperature
+    # Each word is drawn from what the whole network says after the words before it, so these are given all at once.
+    logits = np.asarray(decoder((embeddings, np.pad(ids[:, :-1], ((0, 0), (1, 0)), constant_values=START))), np.float64)
+    for caption, numbers, rows in zip(ids.tolist(), drawn.T, logits, strict=True):
+        words = caption[: caption.index(END) + 1]
+        for step, word in enumerate(words):
+            logprobs = allowed_logprobs(rows[step], step, length) / temperature
             chances = np.exp(logprobs - np.logaddexp.reduce(logprobs))
-            expected.append(reference_draw(chances, numbers[len(expected)], top_k, top_p))
-        assert caption == padded(tuple(expected), length)
+            assert word == reference_draw(chances, numbers[step], top_k, top_p)
+        assert caption == padded(tuple(words), length)
 
 
 def reference_draw(chances: np.ndarray, number: float, top_k: int, top_p: float) -> int:
