@@ -21,7 +21,11 @@ def track(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
         from rich.progress import track as rich_track
 
         return iter(rich_track(items, label, total, console=Console(stderr=True), transient=True))
-    return _tell(items, lambda _: 1, lambda done, rate: f"{label}: {done} of {total}, {rate:.0f} a second")
+
+    def words(done: int, rate: float) -> str:
+        return f"{label}: {done} of {total}, {rate:.0f} per second, {_left(total - done, rate)} left"
+
+    return _tell(items, lambda _: 1, words)
 
 
 def track_bytes(chunks: Iterable[bytes], done: int, total: int | None, label: str) -> Generator[bytes]:
@@ -31,11 +35,15 @@ def track_bytes(chunks: Iterable[bytes], done: int, total: int | None, label: st
     """
 
     def words(come: int, rate: float) -> str:
-        left = f", {timedelta(seconds=round((total - done - come) / rate))} left" if total else ""
+        left = f", {_left(total - done - come, rate)} left" if total else ""
         of = f" of {total / 1e6:.1f}" if total else ""
         return f"{label}: {(done + come) / 1e6:.1f}{of} MB, {rate / 1e6:.1f} MB/s{left}"
 
     return _byte_bar(chunks, done, total, label) if sys.stderr.isatty() else _tell(chunks, len, words)
+
+
+def _left(rest: int, rate: float) -> timedelta:
+    return timedelta(seconds=round(rest / rate))
 
 
 def _tell(items: Iterable[Item], size: Callable[[Item], int], words: Callable[[int, float], str]) -> Generator[Item]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from components.errors import ConfigurationError
 from components.evaluation.comparison import Difference, read_comparison
 from components.evaluation.summary import GALLERY_FILE, Summary
+from components.pages.comparison import COMPARISON_PAGE
 from components.profile import Profile
 from components.registry import tracking
 from components.registry.promotion import record_evaluation
@@ -41,6 +42,8 @@ class EvaluationResult:
     against: RegisteredModel | None
     differences: tuple[Difference, ...]
     """From the model it was compared with, if any; positive where it is better."""
+    side_by_side: Path | None
+    """The page of both models' captions."""
     warnings: tuple[RuleResult, ...]
     unreachable: tuple[tuple[str, str], ...]
     """Name and reason of each photograph of the split that could not be read, and that the next run reads again."""
@@ -77,9 +80,12 @@ def evaluate_captioner(model: str, profile: Profile, split: str, against: str | 
 
         evaluation, embeddings, checks = evaluate(first)
         differences: list[Difference] = []
+        page: Path | None = None
         if other:
             against_evaluation, *_ = evaluate(other)
-            differences = read_comparison(compare_evaluations(evaluation, against_evaluation, run).path)
+            comparison = compare_evaluations(evaluation, first, against_evaluation, other, run)
+            page = comparison.path / COMPARISON_PAGE
+            differences = read_comparison(comparison.path)
             keep_evaluation(against_evaluation, run, AGAINST)
         publish_evaluation(evaluation, run)
         record_stages((dataset, captions, photographs, evaluation), run)
@@ -94,6 +100,7 @@ def evaluate_captioner(model: str, profile: Profile, split: str, against: str | 
         gallery=evaluation.path / GALLERY_FILE,
         against=other,
         differences=tuple(differences),
+        side_by_side=page,
         warnings=contracts.conclude((captions_ok, images_ok, *checks), run),
         unreachable=unreachable_photographs(embeddings),
     )

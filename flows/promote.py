@@ -1,14 +1,18 @@
 """The promotion flow: whether a challenger becomes champion, by rule; and the way back."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from prefect.artifacts import create_markdown_artifact
 
+from components.evaluation.comparison import compare, write_side_by_side
 from components.registry import promotion, tracking
 from components.registry.decision import Decision, Evidence, PromotionPolicy, decide
 from components.registry.versions import RegisteredModel, describe
 from flows.failure import flow
-from flows.settings import use_mlflow
+from flows.settings import settings, use_mlflow
+from flows.tasks.pages import link_page
 from flows.tasks.stages import task
 
 
@@ -21,6 +25,8 @@ class PromotionResult:
     champion: RegisteredModel | None
     """The champion before."""
     decision: Decision
+    side_by_side: Path | None
+    """The page of both models' captions, when they were evaluated on the same images."""
 
 
 @flow(name="promote-model")
@@ -37,16 +43,31 @@ def promote_model(
     with tracking.tracked_run(f"promote {name} {challenger.version}", params) as run:
         mine, theirs = gather_evidence(challenger, champion)
         decision = decide(mine, theirs, policy)
+        page = publish_side_by_side(run, challenger, champion, mine.data) if decision.interval and champion else None
         publish_decision(run, decision, mine, theirs)  # first: no champion without its reasons, whatever ends this
         if decision.promote:
             promotion.promote(challenger, champion)
-    return PromotionResult(run, describe(challenger.uri), champion, decision)
+    return PromotionResult(run, describe(challenger.uri), champion, decision, page)
 
 
 @task
 def gather_evidence(challenger: RegisteredModel, champion: RegisteredModel | None) -> tuple[Evidence, Evidence | None]:
     """Both models' last evaluations on the same data, and their speed on this machine."""
     return promotion.gather(challenger, champion)
+
+
+@task
+def publish_side_by_side(run_id: str, challenger: RegisteredModel, champion: RegisteredModel, data: str) -> Path:
+    """Both models' captions of the images that they were evaluated on, as a page."""
+    names = [f"{model.name} version {model.version}" for model in (challenger, champion)]
+    page = settings().home / "pages" / f"{challenger.name}-{challenger.version}-{champion.version}.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as folder:
+        first, second = promotion.fetch_evaluations(challenger, champion, data, folder)
+        write_side_by_side((names[0], first), (names[1], second), compare(first, second), page)
+    tracking.log_file(run_id, page)
+    link_page(run_id, page.name, page, "side-by-side", " against ".join(names))
+    return page
 
 
 @task

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 import pandas as pd
@@ -17,18 +18,21 @@ from components.decoder.caption import Search
 from components.images.photographs import is_transient
 from components.registry import tracking, versions
 from components.registry.versions import RegisteredModel
-from components.scoring import dataset, inputs, score
+from components.scoring import batch_page, dataset, inputs, score
 from components.scoring.dataset import Scorer
 from data_contracts.limits import Limits
 from data_contracts.report import RuleResult
 from flows.failure import flow
 from flows.settings import settings, use_mlflow
 from flows.tasks import contracts
+from flows.tasks.pages import link_page
 from flows.tasks.stages import Inputs, Predictions, gpu_task, materialize, record_stages, task
 
 INPUTS_FILE = "inputs.parquet"
 LISTING_FILE = "listing.json"
 """How many inputs there were, and which could not be read."""
+EXAMPLES = 5
+MLFLOW_PAGE = "page.html"
 
 
 class ScoringRequest(Section):
@@ -44,6 +48,8 @@ class ScoringRequest(Section):
     engine: Literal["local", "spark"] = "local"
     """Where: here, or on the executors of a Spark session."""
     limits: Limits = Limits()
+    csv: bool = False
+    """Whether the data set is written as one CSV file, too, beside its folder."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,10 @@ class ScoringResult:
     ignored: Mapping[str, int]
     """Files that are no pictures, by their suffix."""
     warnings: tuple[RuleResult, ...]
+    page: Path | None
+    """The page of all predictions, if there are any."""
+    examples: tuple[tuple[str, str], ...]
+    """Address and caption of a few of the new images."""
 
 
 @flow(name="score-images")
@@ -100,6 +110,7 @@ def _score(request: ScoringRequest) -> ScoringResult:
         facts = json.loads((listed.path / LISTING_FILE).read_text(encoding="utf-8"))
         unread = facts["unread"] | _quarantined(scoring)
         counts = publish_predictions(facts["inputs"], scoring, len(unread), request.out, scorer, run)
+        page = publish_page(request, counts["captioned"], run)
     return ScoringResult(
         run_id=run,
         model=model,
@@ -109,6 +120,8 @@ def _score(request: ScoringRequest) -> ScoringResult:
         quarantined=tuple(unread.items()),
         ignored=ignored,
         warnings=contracts.conclude(checks, run),
+        page=page,
+        examples=_examples(scoring),
     )
 
 
@@ -124,6 +137,16 @@ def _quarantined(scoring: Predictions | None) -> dict[str, str]:
     rows = [pd.read_parquet(part, columns=["uri", "status", "error"]) for part in parts]
     bad = [table[table["status"] == "quarantined"] for table in rows]
     return {uri: error for table in bad for uri, error in zip(table["uri"], table["error"], strict=True)}
+
+
+def _examples(scoring: Predictions | None) -> tuple[tuple[str, str], ...]:
+    """Address and caption of a few rows, from all over the scoring."""
+    parts = score.parts_of(scoring.path) if scoring else []
+    rows = [pd.read_parquet(part, columns=["uri", "caption", "status"]) for part in parts]
+    good = pd.concat(rows) if rows else pd.DataFrame(columns=["uri", "caption", "status"])
+    good = good[good["status"] == "ok"].drop_duplicates("caption")
+    few = good.iloc[:: max(1, len(good) // EXAMPLES)].head(EXAMPLES)
+    return tuple(zip(few["uri"], few["caption"], strict=True))
 
 
 @task
@@ -203,3 +226,20 @@ def publish_predictions(
     counts = {"inputs": given, "known": given - captioned - unread, "captioned": captioned, "quarantined": unread}
     tracking.log_metrics(run_id, counts)
     return counts
+
+
+@task
+def publish_page(request: ScoringRequest, captioned: int, run_id: str) -> Path | None:
+    """The page of the whole data set, beside it; the last rows of it are kept in MLflow and linked from Prefect."""
+    page = request.out / batch_page.PAGE_FILE
+    if not any(request.out.glob(f"batch=*/{dataset.MANIFEST}")):
+        return None
+    if request.csv:
+        dataset.write_csv(request.out)
+    if captioned or not page.exists():
+        batch_page.write_page(request.out, request.images)
+        with TemporaryDirectory() as folder:
+            kept = batch_page.write_page(request.out, request.images, Path(folder, MLFLOW_PAGE))
+            tracking.log_file(run_id, kept)
+        link_page(run_id, MLFLOW_PAGE, page, "captions", f"{captioned:,} new captions")
+    return page

@@ -72,7 +72,10 @@ def _read_source(
         images["split"] = named.map(lambda image: splits.get(found[image]))
         named_there.update(found.values())
     elif config.holdout is not None:
-        held_out = _chances(images["image_id"], f"{config.seed}/holdout") < config.holdout
+        # By the photograph, and not by an id that only some formats have: any captions file gives the same splits.
+        photographs = images["file_name"].where(images["file_name"] != "", images["name"])
+        photographs = photographs.where(photographs != "", images["image_id"].astype("str"))
+        held_out = _chances(photographs, f"{config.seed}/holdout") < config.holdout
         images["split"] = held_out.map({True: config.validation_split, False: config.train_split})
     elif "split" not in images:
         images["split"] = name

@@ -1,6 +1,7 @@
 """How a caption is chosen, and what is known of a caption that was."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,11 +70,12 @@ class Caption:
         """That of the whole caption's probability."""
         return sum(self.logprobs)
 
+    @property
+    def mean_probability(self) -> float:
+        """The geometric mean of the words' probabilities, the end's among them, whatever the caption's length."""
+        return per_word(self.logprobs)
 
-def percent(logprob: float) -> str:
-    """A probability, given as its natural logarithm, in percent with two digits that count: `83 %`, `0.012 %`."""
-    value = 100 * math.exp(logprob)
-    if value < 1e-6:
-        return "0 %"
-    digits = max(0, 1 - math.floor(math.log10(value)))
-    return f"{value:.{digits}f} %"
+
+def per_word(logprobs: Sequence[float]) -> float:
+    """The geometric mean of probabilities given as natural logarithms; 0 of none."""
+    return math.exp(sum(logprobs) / len(logprobs)) if logprobs else 0.0

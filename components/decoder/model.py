@@ -31,10 +31,10 @@ CLIP_SIGMA = 6.0
 
 
 class Decoder(keras.Model):  # type: ignore[misc]
-    """Image → bottleneck → first state; words (and the image) → LSTM → bottleneck → logits.
+    """Image → projection → first state; words (and the image) → LSTM → projection → logits.
 
-    With the defaults of `DecoderConfig` these are the notebook's layers. `mean` and `deviation` are not trained: see
-    `fit_embeddings`.
+    With the values of `components/notebook.toml` these are the notebook's layers. `mean` and `deviation` are not
+    trained: see `fit_embeddings`.
     """
 
     def __init__(self, config: DecoderConfig, vocabulary_size: int, dimension: int) -> None:

@@ -1,6 +1,7 @@
 """Two models on the same images: which one is better, and whether that is by chance."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,7 +11,10 @@ import pandas as pd
 from components.errors import CaptioningError
 from components.evaluation.bootstrap import interval, p_value, resample
 from components.evaluation.metrics import FIGURES, corpus_scores
-from components.evaluation.summary import Summary, read_predictions
+from components.evaluation.pictures import read_pictures
+from components.evaluation.summary import SCORES, Summary, read_predictions
+from components.pages.comparison import ScoreRow, write_comparison_page
+from components.pages.every_image import Captioned
 
 COMPARISON_FILE = "comparison.json"
 
@@ -64,6 +68,24 @@ def compare(first: Path, second: Path) -> list[Difference]:
         difference = (of_one[metric] - of_other[metric]).to_numpy() + moved
         differences.append(Difference(metric, mine, theirs, *interval(difference), p_value(difference)))
     return differences
+
+
+def write_side_by_side(
+    first: tuple[str, Path], second: tuple[str, Path], differences: Sequence[Difference], page: Path
+) -> None:
+    """Writes the page of two models, each its name and the folder of its evaluation, on the same images."""
+    mine, theirs = (Captioned(name, read_predictions(folder)) for name, folder in (first, second))
+    scores = [
+        ScoreRow(SCORES.get(one.metric, one.metric), one.first, one.second, one.low, one.high, one.p, one.verdict)
+        for one in differences
+    ]
+    summary = Summary.load(first[1])
+    identity = {
+        "Data": f"split {summary.split}: {summary.images:,} images, digest {summary.data}",
+        "Tokenizer": summary.tokenizer,
+        "Test": "paired bootstrap over images; p is the chance of such a difference between models that are alike",
+    }
+    write_comparison_page(mine, theirs, read_pictures(first[1], mine.predictions["image_id"]), scores, identity, page)
 
 
 def write_comparison(differences: list[Difference], folder: Path) -> int:

@@ -1,20 +1,14 @@
 """The gallery: one HTML page of a captioner's scores, of its captions beside their photographs, and of its plots."""
 
-import base64
-import hashlib
-import io
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image
-
-from components.decoder.caption import Caption, percent
+from components.decoder.caption import Caption
 from components.errors import BadImageError
 from components.images.decoding import decode
+from components.pages.rendering import render_page, script_json
+from components.pages.thumbnails import data_uri, jpeg
 
 PAGE_BYTES: Final = 7_900_000
 """What a page may weigh: mail servers begin to refuse at 10 MB."""
@@ -86,6 +80,10 @@ class Page:
     """Captions of one photograph drawn at different temperatures."""
     identity: Mapping[str, str]
     """Model, data and code: what the page is about, for the footer."""
+    every_image: Sequence[Sequence[object]] = ()
+    """See `components.pages.every_image.rows_of`."""
+    left_out: int = 0
+    """Images that are not among these."""
 
 
 def render_gallery(page: Page) -> str:
@@ -94,23 +92,10 @@ def render_gallery(page: Page) -> str:
     All text is escaped, and the page's policy lets no script run but its own. Raises `BadImageError` naming a
     photograph that cannot be decoded.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "probability": math.exp, "image": _data_uri}
-    script = (Path(__file__).parent / "page" / "gallery.js").read_text(encoding="utf-8")
 
     def render(thumbnail: Callable[[Card], tuple[str, str]]) -> str:
-        return environment.get_template("gallery.html.j2").render(
-            page=page,
-            thumbnail=thumbnail,
-            script=script,
-            script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
-        )
+        state = script_json({"rows": page.every_image, "models": [page.identity.get("Model", "")]})
+        return render_page("gallery", "every_image", page=page, thumbnail=thumbnail, state=state)
 
     # What everything but the photographs takes is known when it is there.
     rest = len(render(lambda _: ("", "")).encode())
@@ -130,18 +115,7 @@ def _thumbnail(card: Card, budget: int) -> tuple[str, str]:
         ) from error
     content = b""
     for side, quality in QUALITIES:
-        content = _jpeg(upright, side, quality)
+        content = jpeg(upright, side, quality)
         if len(content) <= budget:
             break
-    return _data_uri(content, "jpeg"), _data_uri(_jpeg(upright, BACKDROP, 50), "jpeg")
-
-
-def _jpeg(image: Image.Image, side: int, quality: int) -> bytes:
-    small, encoded = image.copy(), io.BytesIO()
-    small.thumbnail((side, side))
-    small.save(encoded, "JPEG", quality=quality, optimize=True)
-    return encoded.getvalue()
-
-
-def _data_uri(content: bytes, subtype: str) -> str:
-    return f"data:image/{subtype};base64,{base64.b64encode(content).decode('ascii')}"
+    return data_uri(content, "jpeg"), data_uri(jpeg(upright, BACKDROP, 50), "jpeg")

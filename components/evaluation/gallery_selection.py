@@ -14,6 +14,7 @@ from components.archives.image_archive import ImageArchive
 from components.decoder.caption import Caption, Search
 from components.encoder.store import EmbeddingStore
 from components.evaluation.gallery import Card, Section, Tile
+from components.evaluation.summary import SCORES
 from components.vocabulary.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -22,17 +23,6 @@ if TYPE_CHECKING:
 RANKED: Final = 5
 """Captions of a beam search shown with each photograph."""
 RANDOM_SEED: Final = 0
-SCORES: Final = {
-    "cider": "CIDEr",
-    "bleu4": "BLEU-4",
-    "meteor": "METEOR",
-    "rouge_l": "ROUGE-L",
-    "spice": "SPICE",
-    "bleu1": "BLEU-1",
-    "bleu2": "BLEU-2",
-    "bleu3": "BLEU-3",
-}
-"""The scores as papers write them, in the order of the tiles."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +62,9 @@ def choose(
     `predictions` have `image_id`, `cider` and `logprob`; `captions` what was scored.
     """
     ranked = predictions.sort_values(["cider", "logprob"], ascending=False)["image_id"].to_numpy()
-    # Of a handful of images none is shown as both well and poorly captioned.
+    # Of a handful of images none is shown as both well and poorly captioned, and none again at random.
     half = min(count, max(1, len(ranked) // 2))
+    few = " There is only one image: it is the best and the worst." if len(ranked) == 1 else ""
     drawn = np.random.default_rng(RANDOM_SEED).permutation(np.sort(ranked))[:count]
     scores = dict(zip(predictions["image_id"], predictions["cider"], strict=True))
     with ExitStack() as stack:
@@ -83,10 +74,12 @@ def choose(
             return _cards(ids, captions, scores, captioner, material, opened)
 
         sections = [
-            Section("best", "The best", f"The {half} captions with the highest CIDEr.", cards(ranked[:half])),
-            Section("worst", "The worst", f"The {half} with the lowest.", cards(ranked[::-1][:half])),
-            Section("random", "At random", "What to expect: drawn without looking at the scores.", cards(drawn)),
+            Section("best", "The best", f"The {half} captions with the highest CIDEr.{few}", cards(ranked[:half])),
+            Section("worst", "The worst", f"The {half} with the lowest.{few}", cards(ranked[::-1][:half])),
         ]
+        if len(ranked) > 2 * half:
+            lead = "What to expect: drawn without looking at the scores."
+            sections.append(Section("random", "At random", lead, cards(drawn)))
     return [*sections, Section("own", "Your own pictures", "Nobody described these.", _own_cards(captioner, material))]
 
 
@@ -103,7 +96,7 @@ def _cards(
     references = material.captions[material.captions["image_id"].isin(ids)].groupby("image_id")["caption"].apply(list)
     return [
         Card(
-            name=f"{Path(name).name} #{image_id}",
+            name=f"{Path(name).name}, image {image_id}",
             photograph=opened[archive].read(name),
             caption=captions[image_id],
             ranked=tuple(ranked),

@@ -17,7 +17,9 @@ from components.evaluation import plots
 from components.evaluation.gallery import Page, Plot, render_gallery
 from components.evaluation.gallery_selection import EvaluationInputs, choose, measure_tiles, score_tiles
 from components.evaluation.metrics import Scores, intervals, score_captions
+from components.evaluation.pictures import write_pictures
 from components.evaluation.summary import GALLERY_FILE, NOT_ENGLISH, PREDICTIONS_FILE, SUMMARY_FILE, Summary
+from components.pages.every_image import Captioned, rows_of
 from components.training.caption_statistics import describe_captions
 from data_contracts.schema import SPECIALS
 
@@ -62,16 +64,20 @@ def evaluate(
     predictions.to_parquet(folder / PREDICTIONS_FILE, index=False)
     summary = _summarise(split, predictions, said, references, scores, material)
     (folder / SUMMARY_FILE).write_text(json.dumps(asdict(summary), indent=1, ensure_ascii=False), encoding="utf-8")
+    pictures = write_pictures(material.images, references, material.archives, folder)
+    every_image = rows_of(pictures, [Captioned(identity.get("Model", ""), predictions)])
     drawn, samples = _plot(captioner, material, predictions, captions, references, history, folder)
     page = Page(
-        title=f"Captions of {len(ids):,} images, split {split}",
+        title=f"{identity.get('Title', 'Captions')}: {len(ids):,} images, split {split}",
         scores=score_tiles(summary.metrics, summary.intervals),
         measures=measure_tiles(summary.metrics, captioner.vocabulary),
         sections=choose(predictions, captions, captioner, material, config.gallery),
         plots=drawn,
         samples=samples,
+        every_image=every_image,
+        left_out=len(ids) - len(every_image),
         identity={
-            **identity,
+            **{name: value for name, value in identity.items() if name != "Title"},
             "Search": f"beam of {config.beam}" if config.beam > 1 else "greedy",
             "Data": f"split {split}: {len(ids):,} images, {sum(map(len, references.values())):,} references, "
             f"digest {summary.data}",

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import pandas as pd
 
@@ -11,6 +12,19 @@ NOT_ENGLISH = "METEOR is left out: it is made for English"
 """Said where captions are scored with the tokenizer `unicode`."""
 SUMMARY_FILE = "summary.json"
 GALLERY_FILE = "gallery.html"
+
+
+SCORES: Final = {
+    "cider": "CIDEr",
+    "bleu4": "BLEU-4",
+    "meteor": "METEOR",
+    "rouge_l": "ROUGE-L",
+    "spice": "SPICE",
+    "bleu1": "BLEU-1",
+    "bleu2": "BLEU-2",
+    "bleu3": "BLEU-3",
+}
+"""The scores as papers write them, in the order of the tiles."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pydantic import PositiveFloat
 from components.config import Section
 from components.evaluation.bootstrap import Interval, interval, resample
 
-Verdict = Literal["no champion", "better", "tie", "worse", "not comparable"]
+Verdict = Literal["no champion", "other data", "better", "tie", "worse", "not comparable"]
 
 
 class PromotionPolicy(Section):
@@ -45,6 +45,8 @@ class Evidence:
     """From a photograph to its caption, both models on the same machine."""
     bytes: int
     """Size of the model's folder."""
+    trained_on: str = ""
+    """Where its data set lies; empty when that is not known. Models of different data are no rivals."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,11 @@ class Decision:
 
 
 def decide(challenger: Evidence, champion: Evidence | None, policy: PromotionPolicy) -> Decision:
-    """Whether the challenger is to become champion."""
+    """Whether the challenger is to become champion.
+
+    Both are compared by what they were evaluated on alike. A champion that was trained on other data is no rival in
+    speed and size, and where it was never evaluated on the challenger's data it is replaced.
+    """
     verdict, difference, bounds, compared = _compare(challenger, champion)
     against: list[str] = []
     for_it = [compared]
@@ -75,7 +81,9 @@ def decide(challenger: Evidence, champion: Evidence | None, policy: PromotionPol
         against.append(f"broken when it was evaluated: {', '.join(challenger.broken)}")
     if challenger.warnings and not policy.allow_warnings:
         against.append(f"warnings when it was evaluated: {', '.join(challenger.warnings)}")
-    if champion:
+    if champion and not _are_rivals(challenger, champion):
+        for_it.append(f"the champion was trained on {champion.trained_on}: speed and size are not compared")
+    elif champion:
         for what, unit, mine, theirs, setting in (
             ("takes", "ms a photograph", challenger.milliseconds, champion.milliseconds, "max_slower"),
             ("has", "MB", challenger.bytes / 1e6, champion.bytes / 1e6, "max_larger"),
@@ -86,6 +94,11 @@ def decide(challenger: Evidence, champion: Evidence | None, policy: PromotionPol
     return Decision(not against, verdict, difference, bounds, (*against, *for_it), tuple(against))
 
 
+def _are_rivals(challenger: Evidence, champion: Evidence) -> bool:
+    known = challenger.trained_on and champion.trained_on
+    return not known or challenger.trained_on == champion.trained_on
+
+
 def _compare(challenger: Evidence, champion: Evidence | None) -> tuple[Verdict, float | None, Interval | None, str]:
     if not challenger.data:
         return "not comparable", None, None, f"{challenger.model} was never evaluated: captioning evaluate --model …"
@@ -93,6 +106,11 @@ def _compare(challenger: Evidence, champion: Evidence | None) -> tuple[Verdict, 
         return "no champion", None, None, "there is no champion"
     if champion.model == challenger.model:
         return "not comparable", None, None, f"{champion.model} is the champion already"
+    if challenger.data != champion.data and not _are_rivals(challenger, champion):
+        message = (
+            f"{champion.model}, trained on {champion.trained_on}, was not evaluated on these images: it is replaced"
+        )
+        return "other data", None, None, message
     for what, mine, theirs in (
         ("images and references", challenger.data, champion.data or "none"),
         ("tokenizer", challenger.tokenizer, champion.tokenizer),

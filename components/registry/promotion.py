@@ -58,6 +58,18 @@ def gather(challenger: RegisteredModel, champion: RegisteredModel | None) -> tup
     return found[0], found[1] if champion else None
 
 
+def fetch_evaluations(first: RegisteredModel, second: RegisteredModel, data: str, folder: str) -> list[Path]:
+    """Copies both models' evaluations on the data of that digest into `folder`; their paths.
+
+    Raises `CaptioningError` when a run has lost its files.
+    """
+    places = []
+    for model in (first, second):
+        run_id, _, name = _evaluations(model)[data].partition("/")
+        places.append(_fetch(run_id, name, str(Path(folder, model.version))))
+    return places
+
+
 def promote(challenger: RegisteredModel, champion: RegisteredModel | None) -> None:
     """Makes the challenger the champion, if the champion still is who it was compared with.
 
@@ -149,7 +161,17 @@ def _evidence(model: RegisteredModel, where: str) -> Evidence:
             found = read_evaluation(*(_fetch(run_id, what, folder) for what in (name, "contracts")))
     time_taken = _milliseconds(model)  # first: it is only then that the files are known to be the model's
     size = int(Model.load(model.uri).model_size_bytes or 0)
-    return Evidence(model.uri, *found, time_taken, size)
+    return Evidence(model.uri, *found, time_taken, size, _trained_on(model))
+
+
+def _trained_on(model: RegisteredModel) -> str:
+    """The data set's root in the run that trained it; empty where that run is not known here."""
+    client = MlflowClient()
+    try:
+        run = client.get_model_version(model.name, model.version).run_id
+        return str(client.get_run(run).data.params.get("dataset.root", "")) if run else ""
+    except MlflowException:
+        return ""
 
 
 class EvaluationRecord(NamedTuple):

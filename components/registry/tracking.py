@@ -26,6 +26,7 @@ from components.registry.relocation import require_database, require_own_files
 from components.registry.run_status import PROCESS_TAG, end_abandoned, this_process
 
 log = logging.getLogger(__name__)
+logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)  # a notebook shows what it logs
 
 FAULTS = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
 """What MLflow calls that its server or its database fails."""

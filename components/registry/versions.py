@@ -121,9 +121,17 @@ def _what_there_is(client: MlflowClient, name: str) -> str:
 
 
 def load_package(folder: Path) -> Captioner:
-    """The captioner of a package that is not registered yet, run by the code in the package, as it will be served."""
+    """The captioner of a package, or of MLflow's folder of a model, run by the code that is in it.
+
+    Raises `CaptioningError` when it is neither.
+    """
+    inner = next((place for place in (folder, folder / "artifacts") if (place / CAPTIONER_FOLDER).is_dir()), None)
+    if inner is None or not (folder / CODE_FILE).is_file():
+        raise CaptioningError(
+            f"{folder} is no model: give models:/NAME@ALIAS, models:/NAME/VERSION or the folder of a package"
+        )
     model = runpy.run_path(str(folder / CODE_FILE), run_name=CODE_FILE)["CaptionerModel"]()
-    model.load_context(SimpleNamespace(artifacts={"captioner": str(folder / CAPTIONER_FOLDER)}))
+    model.load_context(SimpleNamespace(artifacts={"captioner": str(inner / CAPTIONER_FOLDER)}))
     captioner: Captioner = model.captioner
     return captioner
 

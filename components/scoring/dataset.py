@@ -2,6 +2,7 @@
 
     OUT/batch=0123456789abcdef/part-00000.parquet …   one row per input, see `data_contracts.schema.PREDICTIONS`
     OUT/batch=0123456789abcdef/_manifest.json         what the batch is of, and how many rows
+    OUT/_page.html, OUT/_page                         the page of it, see `components.scoring.batch_page`
 
 A batch appears by one rename, complete or not at all; what is being written lies in OUT/_staging, which readers of
 Parquet folders pass over, as they do a file whose name begins with an underscore.
@@ -10,6 +11,7 @@ Parquet folders pass over, as they do a file whose name begins with an underscor
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 
-from components.artifacts import file_digest
+from components.artifacts import file_digest, write_atomic
 from components.decoder.caption import Search
 from components.errors import TRIED_AGAIN, CaptioningError, ConfigurationError
 from data_contracts.schema import PREDICTIONS
@@ -62,20 +64,33 @@ def read_dataset(folder: Path, scorer: Scorer | None = None) -> pd.DataFrame:
 
     Raises `CaptioningError` when a batch is damaged.
     """
-    tables = []
+    tables = [table for _, _, table in read_batches(folder, scorer)]
+    if not tables:
+        return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in PREDICTIONS.items()})
+    return pd.concat(tables, ignore_index=True)
+
+
+def read_batches(folder: Path, scorer: Scorer | None = None) -> Iterator[tuple[str, dict[str, Any], pd.DataFrame]]:
+    """Key, manifest and rows of each batch. Raises as `read_dataset` does."""
     for path in sorted(folder.glob(f"batch=*/{MANIFEST}")):
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
             if scorer and manifest["scorer"] != scorer.identity:
                 continue
-            tables += [pd.read_parquet(path.parent / name) for name in manifest["parts"]]
+            tables = [pd.read_parquet(path.parent / name) for name in manifest["parts"]]
+            yield path.parent.name.removeprefix("batch="), manifest, pd.concat(tables, ignore_index=True)
         except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are ValueErrors
             raise CaptioningError(
                 f"{path.parent} is damaged: {error!r}. Take it away, and its images are scored again"
             ) from error
-    if not tables:
-        return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in PREDICTIONS.items()})
-    return pd.concat(tables, ignore_index=True)
+
+
+def write_csv(folder: Path) -> Path:
+    """Writes the rows of all batches as one CSV file beside the folder. Returns its path."""
+    path = folder.with_name(f"{folder.name}.csv")
+    with write_atomic(path) as temporary:
+        read_dataset(folder).to_csv(temporary, index=False)
+    return path
 
 
 def new_inputs(inputs: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """The images a scoring run is given: a folder, a zip file, or a list of addresses; here or wherever fsspec reaches."""
 
 import hashlib
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
@@ -69,6 +70,18 @@ def uri_of(images: Location, name: str) -> str:
     if str(images).lower().endswith(".zip") and (is_url(images) or Path(images).is_file()):
         return f"{redacted(str(images))}!{name}"
     return f"{redacted(str(images)).rstrip('/')}/{name}"
+
+
+def place_of(uri: str, images: Location | None = None) -> tuple[Location, str]:
+    """Archive and name of what the predictions table calls `uri`; `images` is where it was listed, if that is known."""
+    if images is not None and _is_list(images):
+        return parent_of(images), uri
+    if images is not None and uri.startswith(start := uri_of(images, "")):
+        return images, uri.removeprefix(start)
+    if in_zip := re.fullmatch(r"(.+?\.zip)!(.*)", uri, re.IGNORECASE | re.DOTALL):
+        return in_zip[1], in_zip[2]
+    folder, _, name = uri.rpartition("/")
+    return folder or ".", name
 
 
 def archives_of(images: Location) -> dict[str, Location]:

@@ -2,8 +2,10 @@
 
 import logging
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import h5py
@@ -102,10 +104,13 @@ class _Run:
             if self.config.patience and is_stuck(state.history, number, self.config.patience):
                 log.info("%s: none of the last %d epochs was better; stopped", phase.name, self.config.patience)
                 return
+            started = time.monotonic()
             row = {"phase": float(number), "epoch": len(state.history) + 1.0, **self._epoch(phase, epoch, step)}
             state.history.append(row | self._validate(row, self.folder / PHASE_FILE.format(number)))
             state.save(phase.optimizer, self.folder)
-            log.info("%s, epoch %d/%d: %s", phase.name, epoch + 1, phase.epochs, describe(state.history[-1]))
+            left = timedelta(seconds=round((phase.epochs - epoch - 1) * (time.monotonic() - started)))
+            what = f"{phase.name}, epoch {epoch + 1}/{phase.epochs}"
+            log.info("%s: %s; at most %s left", what, describe(state.history[-1]), left)
             self.on_epoch(state.history[-1])
 
     def _epoch(self, phase: Phase, epoch: int, step: Callable[..., list[float]]) -> dict[str, float]:

@@ -1,7 +1,9 @@
 """The `captioning` command. Results on standard output, logs and progress on standard error."""
 
+import logging
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,7 +12,7 @@ import typer
 from components.errors import CaptioningError, ConfigurationError
 from components.redaction import redacted
 from flows.commands import operations, output
-from flows.commands.console import configure_logging, log_profile, show
+from flows.commands.console import configure_logging, log_profile, print_lines, show
 from flows.commands.operations import CHAMPION, JsonOption, ModelOption
 from flows.commands.run_context import prefect
 from flows.errors import RunInterruptedError, end_at_sigterm
@@ -18,6 +20,8 @@ from flows.named_profiles import load_profile
 
 if TYPE_CHECKING:
     from components.profile import Profile
+
+log = logging.getLogger(__name__)
 
 CHEAP = ("captions", "vocabulary", "images")
 """Tables that `captioning check` validates in seconds to minutes, and by default."""
@@ -44,8 +48,19 @@ BeamOption = Annotated[int, typer.Option("--beam", min=1, help="Hypotheses kept 
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks and the libraries' own logs.")]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print_lines([f"captioning {version('captioning')}"])
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
+]
+
+
 @app.callback()
-def prepare(context: typer.Context, debug: DebugOption = False) -> None:
+def prepare(context: typer.Context, debug: DebugOption = False, _version: VersionOption = False) -> None:
     """Options before a command are for every command."""
     from flows.settings import prepare_environment, settings
 
@@ -132,6 +147,7 @@ def score(
         Literal["local", "spark"],
         typer.Option("--engine", help="local, or spark: on the session of CAPTIONING_SPARK_MASTER."),
     ] = "local",
+    csv: Annotated[bool, typer.Option("--csv", help="Write the predictions as OUT.csv, too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run the batch scoring flow. Exits 4 if some images could not be read."""
@@ -148,14 +164,16 @@ def score(
     with prefect():
         from flows.score import ScoringRequest, score_images
 
-        request = ScoringRequest(images=place, out=out.absolute(), model=model, beam=beam, engine=engine)
+        request = ScoringRequest(images=place, out=out.absolute(), model=model, beam=beam, engine=engine, csv=csv)
         result = score_images(request)
     show(output.scoring(result), as_json)
 
 
 @app.command()
 def caption(
-    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO…", help="Image files.", show_default=False)],
+    photos: Annotated[
+        list[Path], typer.Argument(metavar="PHOTO…", help="Image files, or folders of them.", show_default=False)
+    ],
     model: ModelOption = CHAMPION,
     beam: BeamOption = 1,
     temperature: Annotated[
@@ -173,16 +191,21 @@ def caption(
     ] = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Caption photographs now, without Prefect. Exits 4 if some could not be read."""
-    from components.registry import versions
-    from flows.commands.photos import caption_photos, choose_search, require_some
-    from flows.settings import use_mlflow
+    """Caption photographs now, without Prefect; of a folder all. Exits 4 if some could not be read."""
+    from captioning.captioner import choose_search, load_captioner
 
-    search = choose_search(beam, temperature, top_k, top_p, seed)
+    choose_search(beam, temperature, top_k, top_p, seed)  # a mistake is told before a model is loaded
     require_some(photos)
-    use_mlflow(create=False)
-    found = caption_photos(photos, versions.load_captioner(model), search, top)
+    log.info("loading %s", model)
+    captioner = load_captioner(model)
+    found = captioner.caption(photos, beam=beam, top=top, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
     show(output.captions(found), as_json)
+
+
+def require_some(photos: list[Path]) -> None:
+    """Raises `ConfigurationError` when none of them is there, before a model is loaded."""
+    if not any(photo.exists() for photo in photos):
+        raise ConfigurationError("\n".join(f"{photo} cannot be read: there is no such file" for photo in photos))
 
 
 app.add_typer(operations.app)

@@ -52,6 +52,45 @@ def promote(
     show(output.promotion(result), as_json)
 
 
+@app.command("init")
+def init_profile(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder, or a zip file, of photographs.")],
+    captions: Annotated[
+        Path | None, typer.Option("--captions", metavar="FILE", help="The captions; by default looked for in FOLDER.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a profile, mine.toml, for photographs and their captions, and say what was found."""
+    from components.dataset.discovery import discover
+    from components.dataset.new_profile import profile_of
+
+    profile = Path("mine.toml")
+    if profile.exists():
+        raise ConfigurationError("mine.toml is there already: move it away, or go on with it")
+    found = discover(folder, captions)
+    profile.write_text(profile_of(found), encoding="utf-8")
+    show(printed.discovered(found, profile), as_json)
+
+
+@app.command("show")
+def show_results(
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Folder of predictions, of `captioning score`.")],
+    single_file: Annotated[
+        Path | None,
+        typer.Option("--single-file", metavar="PAGE", help="Write the last 500 rows with their pictures as one file."),
+    ] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Write the predictions as RESULTS.csv, too.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the page of predictions: every picture with its caption, and the files that could not be read."""
+    from components.scoring.batch_page import write_page
+    from components.scoring.dataset import write_csv
+
+    page = write_page(results, single_file=single_file)
+    table = write_csv(results) if csv else None
+    show(printed.page(page, table), as_json)
+
+
 @app.command()
 def rollback(name: NameOption = "captioner", as_json: JsonOption = False) -> None:
     """Make the previous champion champion again, without asking the rule."""
@@ -74,7 +113,9 @@ def up(
 
     with services(settings()) as (found, line):
         print_lines(printed.services(found, scheduled_on(settings())))
-        if not check:
+        if check:
+            print_lines(["Everything is healthy. --check ends it now."])
+        else:
             line.watch()
             print_lines(["Ending. If this cuts off a run, the next run of that kind resumes it."])
 

@@ -9,17 +9,17 @@ from rich.table import Table
 from rich.text import Text
 
 from components.archives.listing import Listing
-from components.decoder.caption import percent
+from components.decoder.caption import per_word
 from flows.commands.console import BROKEN, NEGATIVE, QUARANTINED, Output
 
 if TYPE_CHECKING:
+    from captioning import Results
     from components.decoder.caption import Caption
     from components.evaluation.comparison import Difference
     from components.evaluation.summary import Summary
     from components.registry.versions import RegisteredModel
     from data_contracts.report import RuleResult
     from flows.check import CheckResult
-    from flows.commands.photos import CaptionedPhoto
     from flows.evaluate import EvaluationResult
     from flows.promote import PromotionResult
     from flows.score import ScoringResult
@@ -90,6 +90,7 @@ def evaluation(result: "EvaluationResult") -> Output:
         "metrics": summary.metrics,
         "intervals": summary.intervals,
         "against": against and against.uri,
+        "side_by_side": result.side_by_side,
         "differences": [asdict(found) | {"verdict": found.verdict} for found in result.differences],
         "report": result.gallery,
         "unreachable": _pairs(result.unreachable),
@@ -100,6 +101,7 @@ def evaluation(result: "EvaluationResult") -> Output:
         *_scores(summary),
         *(_differences(against, result.differences) if against else ()),
         f"gallery  {result.gallery}",
+        *([f"side by side  {result.side_by_side}"] if result.side_by_side else []),
         *_unreachable(result.unreachable),
     ]
     return Output(facts, lines, QUARANTINED if result.unreachable else 0)
@@ -112,6 +114,8 @@ def promotion(result: "PromotionResult") -> Output:
     reasons = (f"  {'against it' if why in decision.against else 'for it':10}  {why}" for why in decision.reasons)
     verdict = "is the champion now" if decision.promote else "does not become champion"
     lines = [f"{result.challenger.uri} {verdict}", *reasons]
+    if result.side_by_side:
+        lines.append(f"side by side  {result.side_by_side}")
     if not decision.promote:
         lines.append("Train or choose another (--version), or change the rule, such as --set max_slower=2.")
     elif before:
@@ -135,6 +139,7 @@ def scoring(result: "ScoringResult") -> Output:
         "captioned": result.captioned,
         "quarantined": [{"uri": uri, "error": error} for uri, error in result.quarantined],
         "ignored": result.ignored,
+        "page": result.page,
     }
     bad = [f"{uri}: {error}" for uri, error in result.quarantined]
     known = f", {result.known:,} were there already" if result.known else ""
@@ -144,18 +149,20 @@ def scoring(result: "ScoringResult") -> Output:
         *_few(bad, len(bad), "see the rows whose status is quarantined"),
         *([ignored] if ignored else []),
         *map(_rule, result.warnings),
+        *(f"  {name}  {caption}" for name, caption in result.examples),
         f"predictions  {result.predictions}",
+        *([f"page         {result.page}"] if result.page else []),
     ]
     return Output(facts, lines, QUARANTINED if bad else 0)
 
 
-def captions(found: Sequence["CaptionedPhoto"]) -> Output:
+def captions(found: "Results") -> Output:
     """Each photograph with its captions, or why it has none."""
-    photos = [{"photo": p.photo, "captions": [*map(_caption, p.captions)], "error": p.error} for p in found]
+    photos = [{"photo": p.name, "captions": [*map(_caption, p.captions)], "error": p.error} for p in found]
     lines: list[RenderableType] = []
     for photo in found:
-        lines.append(Text(str(photo.photo), style="bold"))
-        lines += [f"  {caption.text}  ({percent(caption.logprob)})" for caption in photo.captions]
+        lines.append(Text(photo.name, style="bold"))
+        lines += [f"  {caption.text}  ({per_word(caption.logprobs):.0%} per word)" for caption in photo.captions]
         lines += [f"  {photo.error}"] if photo.error else []
     return Output({"photos": photos}, lines, QUARANTINED if any(photo.error for photo in found) else 0)
 

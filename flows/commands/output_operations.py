@@ -12,6 +12,7 @@ from flows.commands.console import NEGATIVE, Output
 from flows.commands.output import with_aliases
 
 if TYPE_CHECKING:
+    from components.dataset.discovery import Discovery
     from components.registry.transfer import ExportedModel
     from components.registry.versions import RegisteredModel
     from components.retention import CleanupCandidate
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 SMALL = 50_000
 """Bytes; what is smaller is summed up."""
+MAX_TRIED = 5
+"""Other files that `init` names."""
 MARKS = {"good": "  ", "notice": "? ", "broken": "! "}
 
 
@@ -83,3 +86,46 @@ def cleaning(plan: Sequence["CleanupCandidate"], freed: int | None) -> Output:
     else:
         end = f"{total / 1e6:,.0f} MB can be freed; run again with --yes." if plan else "Nothing to delete."
     return Output({"leftovers": rows, "bytes": total, "freed": freed}, [table, end] if plan else [end])
+
+
+def page(page: Path, table: Path | None) -> Output:
+    """Where the page of predictions is, and their CSV file."""
+    lines = [f"page  {page}", *([f"csv   {table}"] if table else [])]
+    return Output({"page": page, "csv": table}, lines)
+
+
+def discovered(found: "Discovery", profile: Path) -> Output:
+    """What `init` found, and how to go on."""
+    from components.dataset.new_profile import language_of
+
+    language = language_of(found.table["tokens"])
+    facts = {
+        "profile": profile,
+        "photographs": len(found.listing.inputs),
+        "with_captions": found.photographs,
+        "captions": len(found.table),
+        "without_captions": found.without,
+        "missing": found.missing,
+        "source": {"images": found.images, "captions": found.captions, **found.source},
+        "language": language,
+        "tried": found.tried,
+    }
+    ignored = found.listing.summary()
+    lines = [
+        f"{found.root / found.images}: {len(found.listing.inputs):,} photographs{f'; {ignored}' if ignored else ''}",
+        f"{found.captions}: {len(found.table):,} captions of {found.photographs:,} of them"
+        + (f", {language} by their words" if language else ""),
+        *_some(found.without, "photographs have no captions and are not trained on"),
+        *_some(found.missing, "photographs have captions and are not there"),
+        *(f"not used: {text}" for text in found.tried[:MAX_TRIED]),
+        f"Wrote {profile}. Go on with:",
+        f"  captioning check --profile {profile}       # seconds: is it fit to be trained on?",
+        f"  captioning train --profile {profile}       # minutes: from photographs to a registered model",
+        f"  captioning score --images {found.root / found.images} --out results    # captions of all, and their page",
+    ]
+    return Output(facts, lines)
+
+
+def _some(names: Sequence[str], what: str) -> list[str]:
+    first = ", ".join(names[:3])
+    return [f"{len(names):,} {what}: {first}{', …' if len(names) > 3 else ''}"] if names else []

@@ -35,6 +35,7 @@ from flows.tasks.stages import (
     Photographs,
     Predictions,
     VocabularyFile,
+    is_in_prefect,
     materialize,
     task,
 )
@@ -208,7 +209,8 @@ def conclude(checks: Sequence[Check], run_id: str) -> tuple[RuleResult, ...]:
 def publish_report(report: ContractReport, run_id: str) -> None:
     """Shows a contract's report in Prefect and keeps it with the MLflow run."""
     name = report.table.replace(" ", "-")
-    create_markdown_artifact(report.to_markdown(), key=f"contract-{name}")
+    if is_in_prefect():
+        create_markdown_artifact(report.to_markdown(), key=f"contract-{name}")
     tracking.log_dict(run_id, report.to_json(), f"contracts/{name}.json")
 
 
@@ -219,11 +221,13 @@ def publish_page(reports: Sequence[ContractReport], run_id: str) -> None:
 
 def publish_quarantine(quarantine: pd.DataFrame, run_id: str) -> None:
     """Shows what could not be read in Prefect (the first rows), and keeps all of it with the MLflow run."""
-    if len(quarantine):
+    if quarantine.empty:
+        return
+    if is_in_prefect():
         rows = quarantine.astype(str).head(MAX_ROWS).to_dict("list")
         create_table_artifact(
             {str(name): cells for name, cells in rows.items()},
             key="quarantine",
             description=f"{len(quarantine):,} photographs to replace",
         )
-        tracking.log_text(run_id, quarantine.to_csv(index=False), "quarantine.csv")
+    tracking.log_text(run_id, quarantine.to_csv(index=False), "quarantine.csv")

@@ -7,20 +7,24 @@ from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
+from flows.tasks.stages import is_in_prefect
+
 INTERVAL = 5.0
 """Seconds between two updates of a file's progress."""
 
 
 def progress_artifacts() -> Callable[[str, int, int | None], None]:
-    """A function that tells Prefect how much of a file is here, now and then; to be called within a task run.
+    """A function that tells Prefect how much of a file is here, now and then.
 
-    It takes the file's name, the bytes that are here, and those there will be; without these it does nothing.
+    It takes the file's name, the bytes that are here, and those there will be; without these, or outside of Prefect, it
+    does nothing.
     """
+    shown = is_in_prefect()
     artifacts: dict[str, UUID] = {}
     last_report: dict[str, float] = {}
 
     def report(name: str, done: int, total: int | None) -> None:
-        if not total or (done < total and time.monotonic() - last_report.get(name, -INTERVAL) < INTERVAL):
+        if not shown or not total or (done < total and time.monotonic() - last_report.get(name, -INTERVAL) < INTERVAL):
             return
         last_report[name] = time.monotonic()
         progress = 100 * done / total

@@ -24,7 +24,7 @@ from components.profile import Profile
 from components.registry.versions import RegisteredModel, load_captioner
 from components.scoring.embed import fill_pools
 from flows.settings import settings
-from flows.tasks.stages import CaptionTable, Embeddings, Photographs, gpu_task, materialize
+from flows.tasks.stages import CaptionTable, Embeddings, Photographs, gpu_task, is_in_prefect, materialize
 
 SHARDS_A_TASK = 8
 """At most: a task starts its own threads, and ends when its last shard is written."""
@@ -72,7 +72,8 @@ def _embed(
             _embed_on_ray(shards, archives, config, pool, runtime)
         else:
             for group in in_batches(shards, SHARDS_A_TASK):
-                pool.transient |= embed_group(group, archives, config, pool)
+                embed = embed_group if is_in_prefect() else embed_group.fn
+                pool.transient |= embed(group, archives, config, pool)
         return write_store(folder, table, pool)
 
     return Embeddings(materialize(Stage("embeddings", {"encoder": card.fingerprint}, [photographs]), work))

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefect.artifacts import create_link_artifact, create_table_artifact
+from prefect.artifacts import create_table_artifact
 
 from components.archives.archive import open_archive
 from components.archives.listing import Listing
@@ -15,14 +15,22 @@ from components.config import EvaluationConfig
 from components.dataset import caption_table
 from components.encoder.store import EmbeddingStore
 from components.errors import TRIED_AGAIN, BadImageError
-from components.evaluation.comparison import COMPARISON_FILE, compare, read_comparison, write_comparison
+from components.evaluation.comparison import (
+    COMPARISON_FILE,
+    compare,
+    read_comparison,
+    write_comparison,
+    write_side_by_side,
+)
 from components.evaluation.summary import GALLERY_FILE, Summary
 from components.images.decoding import MAX_BYTES
 from components.model.captioner import Captioner
+from components.pages.comparison import COMPARISON_PAGE
 from components.profile import Profile
 from components.registry import tracking, versions
 from components.scoring import inputs
 from flows.tasks.data import archives_of, tell_listing
+from flows.tasks.pages import link_page
 from flows.tasks.stages import (
     CaptionTable,
     Comparison,
@@ -95,7 +103,14 @@ def evaluate_model(
     relevant = {"split": split, "train_split": profile.dataset.train_split, **config.model_dump(mode="json")}
     stage = with_sources(Stage("evaluation", relevant, parents, inputs=given), work)
     # The key stands for everything that decides what the page shows, its own code among it.
-    identity = {"Model": name, "Code": f"captioning {version('captioning')}, evaluation {stage.key[:16]}"}
+    title = f"{profile.registry.model_name}, trained on {profile.name}"
+    if not isinstance(model, Artifact):
+        title = f"{model.name} version {model.version}"
+    identity = {
+        "Title": title,
+        "Model": name,
+        "Code": f"captioning {version('captioning')}, evaluation {stage.key[:16]}",
+    }
     return Evaluation(materialize(stage, work))
 
 
@@ -129,16 +144,32 @@ def _own_pictures(captioner: Captioner, images: Path, listing: Listing) -> tuple
 
 
 @task
-def compare_evaluations(challenger: Artifact, other: Artifact, run_id: str) -> Comparison:
-    """Every metric of two evaluations with the interval of the difference; shown in Prefect, kept in MLflow."""
+def compare_evaluations(
+    evaluation: Evaluation,
+    model: versions.RegisteredModel,
+    against_evaluation: Evaluation,
+    against: versions.RegisteredModel,
+    run_id: str,
+) -> Comparison:
+    """Every metric of two evaluations with the interval of the difference, and their captions side by side.
+
+    Shown in Prefect, kept in MLflow.
+    """
+    names = (f"{model.name} version {model.version}", f"{against.name} version {against.version}")
 
     def work(folder: Path) -> int:
-        return write_comparison(compare(challenger.path, other.path), folder)
+        differences = compare(evaluation.path, against_evaluation.path)
+        first, second = (names[0], evaluation.path), (names[1], against_evaluation.path)
+        write_side_by_side(first, second, differences, folder / COMPARISON_PAGE)
+        return write_comparison(differences, folder)
 
-    comparison = materialize(Stage("comparison", None, [challenger, other]), work)
+    comparison = materialize(Stage("comparison", None, [evaluation, against_evaluation], inputs=names), work)
     rows = [{**asdict(found), "verdict": found.verdict} for found in read_comparison(comparison.path)]
     create_table_artifact(rows, key="comparison", description="The first model's scores against the second's")
     tracking.log_file(run_id, comparison.path / COMPARISON_FILE, EVALUATION)
+    page = comparison.path / COMPARISON_PAGE
+    tracking.log_file(run_id, page, EVALUATION)
+    link_page(run_id, f"{EVALUATION}/{COMPARISON_PAGE}", page, "side-by-side", " against ".join(names))
     return Comparison(comparison)
 
 
@@ -150,8 +181,8 @@ def publish_evaluation(evaluation: Evaluation, run_id: str) -> None:
     bounds = {key: value for name, low, high in ends for key, value in ((f"{name}_low", low), (f"{name}_high", high))}
     tracking.log_metrics(run_id, summary.metrics | bounds)
     keep_evaluation(evaluation, run_id, EVALUATION)
-    link = tracking.page_of(run_id, f"{EVALUATION}/{GALLERY_FILE}")
-    create_link_artifact(link, GALLERY_FILE, key="gallery", description=f"Captions of {summary.images:,} images")
+    description = f"Captions of {summary.images:,} images"
+    link_page(run_id, f"{EVALUATION}/{GALLERY_FILE}", evaluation.path / GALLERY_FILE, "gallery", description)
 
 
 def keep_evaluation(evaluation: Evaluation, run_id: str, folder: str) -> None:

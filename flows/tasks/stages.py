@@ -9,6 +9,7 @@ from typing import NewType, ParamSpec, TypeVar
 import prefect
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext, TaskRunContext
 
 from components.artifacts import Artifact, Stage, made_by, run_stage
 from components.provenance import sources_of
@@ -16,6 +17,13 @@ from components.registry import tracking
 from flows.settings import settings
 
 log = logging.getLogger(__name__)
+
+UNITS = {
+    **{"dataset": "sources", "captions": "captions", "vocabulary": "words", "photographs": "photographs"},
+    **{"embeddings": "embeddings", "joined-embeddings": "embeddings", "decoder": "epochs", "package": "files"},
+    **{"evaluation": "images", "comparison": "scores", "inputs": "images", "scoring": "images"},
+}
+"""What a stage's rows are, in the log."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,6 +53,11 @@ def gpu_task(function: Callable[P, R]) -> Task[P, R]:
     return prefect.task(cache_policy=NO_CACHE, tags=["gpu"])(function)
 
 
+def is_in_prefect() -> bool:
+    """Whether this runs in a flow or a task of Prefect, which can show things; a notebook calls the same functions."""
+    return FlowRunContext.get() is not None or TaskRunContext.get() is not None
+
+
 def materialize(stage: Stage, work: Callable[[Path], int], *, resumable: bool = False) -> Artifact:
     """The stage's artefact in this installation's home, found or made; see `components.artifacts.run_stage`.
 
@@ -52,7 +65,7 @@ def materialize(stage: Stage, work: Callable[[Path], int], *, resumable: bool = 
     """
     artifact = run_stage(settings().home, with_sources(stage, work), work, resumable=resumable)
     message = "reused" if artifact.reused else f"{artifact.seconds:.1f} s"
-    log.info("%s: %s rows, %s", stage.name, f"{artifact.rows:,}", message)
+    log.info("%s: %s %s, %s", stage.name, f"{artifact.rows:,}", UNITS.get(stage.name, "rows"), message)
     return artifact
 
 

@@ -21,7 +21,10 @@ def test_lines_are_logged_only_now_and_then(monkeypatch: pytest.MonkeyPatch, cap
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     with caplog.at_level(logging.INFO, logger="components.progress"):
         assert list(track(range(80), 80, "numbers")) == list(range(80))
-    assert caplog.messages == ["numbers: 30 of 80, 2 a second", "numbers: 60 of 80, 2 a second"]
+    assert caplog.messages == [
+        "numbers: 30 of 80, 2 per second, 0:00:25 left",
+        "numbers: 60 of 80, 2 per second, 0:00:10 left",
+    ]
 
 
 def test_a_terminal_gets_a_bar_on_standard_error(

@@ -52,7 +52,7 @@ def keys(folder: Path) -> dict[str, str]:
         (training.train_decoder, given, given, given, profile, ""),
         (training.package_model, given, given, given, given, profile),
         (evaluation.evaluate_model, given, given, given, profile, "dev"),
-        (evaluation.compare_evaluations, given, given, ""),
+        (evaluation.compare_evaluations, given, model, given, model, ""),
         (contracts.check_captions, given, profile, ""),
         (contracts.check_vocabulary, given, given, profile, ""),
         (contracts.check_images, given, given, profile, ""),

@@ -69,9 +69,10 @@ def test_no_import_is_missed(found: dict[str, Any]) -> None:
         ("package", "components.model.pyfunc_model"),
         ("package", "components.images.preprocessing"),
         ("package", "components.errors"),  # neutral elsewhere; its text is copied into the model
-        ("evaluation", "components.evaluation.gallery/gallery.html.j2"),
-        ("evaluation", "components.evaluation.gallery/gallery.css"),
-        ("evaluation", "components.evaluation.gallery/gallery.js"),
+        ("evaluation", "components.pages.rendering/gallery.html.j2"),
+        ("evaluation", "components.pages.rendering/page.css"),
+        ("evaluation", "components.pages.rendering/gallery.js"),
+        ("comparison", "components.pages.rendering/comparison.js"),
         ("captions", "components.dataset.rows"),
         ("captions", "components.vocabulary.tokenizer"),
         ("scoring", "components.scoring.score"),

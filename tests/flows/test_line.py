@@ -90,7 +90,7 @@ def photos(home: Path, trained: dict) -> Path:
 def test_training_ends_with_a_registered_model_and_its_report(home: Path, trained: dict) -> None:
     assert trained["model_uri"] == "models:/captioner/1"
     assert trained["metrics"]["cider"] > 2 * trained["metrics"]["cider_shuffled"]
-    assert Path(trained["report"]).read_text(encoding="utf-8").count("<article") == 36
+    assert Path(trained["report"]).read_text(encoding="utf-8").count("<article") == 2 * 12
     assert not any(stage["reused"] for stage in trained["stages"])
     history = sqlite3.connect(home / "prefect" / "prefect.db")
     states = history.execute("select state_type, count(*) from task_run group by 1").fetchall()
@@ -157,6 +157,7 @@ def test_scoring_quarantines_what_it_cannot_read(home: Path, photos: Path, capti
     result = json.loads(done.stdout)
     assert result["captioned"] == 4
     assert {Path(entry["uri"]).name for entry in result["quarantined"]} == {"cut.jpg", "ünreadable.png"}
+    assert Path(result["page"]).is_file()
     table = pd.read_parquet(home / "out")
     assert len(table) == 6
     assert (table.loc[table["status"] == "ok", "caption"].str.len() > 0).all()
@@ -268,11 +269,12 @@ def test_the_champion_is_evaluated_again_and_against_another(
         assert found["verdict"] in ("better", "worse", "tie")
     page = Path(result["report"]).read_text(encoding="utf-8")
     assert "Your own pictures" in page
-    assert page.count("<article") == 36 + 4
+    assert page.count("<article") == 2 * 12 + 4
     assert "cut.jpg is not in the gallery" in done.stderr
     client = MlflowClient(*[f"sqlite:///{home}/mlflow.db"] * 2)
     kept = {Path(file.path).name for file in client.list_artifacts(result["run_id"], "evaluation")}
-    assert {"gallery.html", "comparison.json"} <= kept
+    assert {"gallery.html", "comparison.json", "comparison.html"} <= kept
+    assert "captioner version 1" in Path(result["side_by_side"]).read_text(encoding="utf-8")
 
 
 def test_the_rule_decides_on_the_challenger_and_the_way_back_is_open(

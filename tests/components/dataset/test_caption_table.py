@@ -126,7 +126,7 @@ def test_max_images_is_of_each_split(ids: set[int], most: int) -> None:
 
 def test_captions_of_images_left_out_go_with_them(make_source: Callable[..., Source]) -> None:
     source = make_source({n: [f"{n} a", f"{n} b"] for n in range(20)})
-    images, captions = table(config(max_images=3), all=source)
+    images, captions = table(config(max_images=3, holdout=0.5), all=source)
     assert len(images) == 6
     assert sorted(captions["image_id"]) == sorted([*images["image_id"], *images["image_id"]])
 

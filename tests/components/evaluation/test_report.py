@@ -23,7 +23,7 @@ SEEN = range(100, 111)
 """The images of val with an embedding."""
 HISTORY = [{"phase": 1.0, "epoch": 1.0, "loss": 4.0, "accuracy": 0.2, "val_loss": 3.5, "val_cider": 0.3}]
 PLOTS = {"scores.png", "lengths.png", "vocabulary.png", "temperature.png"}
-TABLES = {"predictions.parquet", "summary.json", "gallery.html"}
+TABLES = {"pictures.parquet", "predictions.parquet", "summary.json", "gallery.html"}
 
 Run = Callable[..., Path]
 Make = Callable[..., Any]
@@ -67,7 +67,7 @@ def sections(folder: Path) -> dict[str, str]:
 
 def shown(part: str) -> list[int]:
     """The images on the cards of a section."""
-    return [int(piece.split("<")[0].split("#")[1]) for piece in part.split('<span class="name">')[1:]]
+    return [int(piece.split("<")[0].split("image ")[1]) for piece in part.split('<span class="name">')[1:]]
 
 
 def test_perfect_captions_score_high_and_shuffled_ones_far_below(run: Run) -> None:
@@ -164,10 +164,10 @@ def test_the_gallery_shows_the_best_the_worst_and_a_random_sample_with_their_fac
 ) -> None:
     perfect = make_captioner()
     parts = sections(run(make_captioner(lambda image: perfect.say(image) if image >= 106 else "a <b>lamp</b>")))
-    assert list(parts) == ["best", "worst", "random"]
+    assert list(parts) == ["best", "worst", "random", "every"]
     assert all(image >= 106 for image in shown(parts["best"]))
     assert all(image < 106 for image in shown(parts["worst"]))
-    assert [len(shown(part)) for part in parts.values()] == [3, 3, 3]
+    assert [len(shown(part)) for part in parts.values()] == [3, 3, 3, 0]  # every image is shown by the script
     assert "a red" in parts["best"]
     assert "lamp&lt;/b&gt;" not in parts["best"]
     assert parts["worst"].count('<h3 dir="auto">a &lt;b&gt;lamp&lt;/b&gt;</h3>') == 3
@@ -178,7 +178,7 @@ def test_ones_own_pictures_are_captioned_and_shown(
 ) -> None:
     own = OwnPictures({"mine.jpg": photograph(1), "<b>.jpg": photograph(2)}, np.array([[203.0] * 5, [204.0] * 5]))
     parts = sections(run(on=dataclasses.replace(material, own=own)))
-    assert list(parts) == ["best", "worst", "random", "own"]
+    assert list(parts) == ["best", "worst", "random", "own", "every"]
     assert parts["own"].count("<article") == 2
     assert parts["own"].index("a red tree") < parts["own"].index("a red horse")
     assert "&lt;b&gt;.jpg" in parts["own"]
@@ -187,7 +187,7 @@ def test_ones_own_pictures_are_captioned_and_shown(
 def test_the_page_says_what_it_is_about(run: Run) -> None:
     folder = run()
     text, summary = page(folder), Summary.load(folder)
-    assert "Captions of 11 images, split val" in text
+    assert "Captions: 11 images, split val" in text
     assert f"split val: 11 images, 22 references, digest {summary.data}" in text
     assert all(f"<dd>{fact}</dd>" in text for fact in ("toy &lt;1&gt;", "greedy", "words"))
     assert f"<dt>CIDEr</dt><dd>{100 * summary.metrics['cider']:.1f}</dd>" in text

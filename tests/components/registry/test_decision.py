@@ -77,6 +77,24 @@ def test_a_champion_that_was_never_evaluated_is_not_compared() -> None:
     assert "0123 and none" in decision.reasons[0]
 
 
+def test_a_champion_of_other_data_is_replaced_where_it_was_never_evaluated_on_these() -> None:
+    mine, demo = evidence(NEXT, 1.0, data="4567", trained_on="/data"), replace(CHAMPION, trained_on="scenes://train=1")
+    decision = decide(replace(mine, milliseconds=99.0), demo, POLICY)
+    assert (decision.promote, decision.verdict, decision.interval) == (True, "other data", None)
+    assert "trained on scenes://train=1" in decision.reasons[0]
+    assert not decide(replace(mine, broken=("rule",)), demo, POLICY).promote
+    for same in (replace(demo, trained_on="/data"), replace(demo, trained_on="")):
+        assert decide(mine, same, POLICY).verdict == "not comparable"
+
+
+@pytest.mark.parametrize(("gain", "promoted"), [(0.2, True), (-0.2, False)])
+def test_models_of_other_data_are_compared_by_captions_and_not_by_speed(gain: float, promoted: bool) -> None:
+    other = {"trained_on": "/data", "milliseconds": 99.0, "bytes": 10**9}
+    decision = decide(evidence(NEXT, gain, **other), replace(CHAMPION, trained_on="scenes://train=1"), POLICY)
+    assert decision.promote == promoted
+    assert "speed and size are not compared" in decision.reasons[-1]
+
+
 def test_the_champion_does_not_replace_itself() -> None:
     decision = decide(CHAMPION, CHAMPION, POLICY)
     assert (decision.promote, decision.verdict) == (False, "not comparable")

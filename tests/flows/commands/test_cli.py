@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -79,10 +80,9 @@ def test_no_champion_yet_is_said_with_what_to_do(tmp_path: Path) -> None:
 
 
 def test_photographs_none_of_which_is_there_are_told_before_a_model_is_looked_for(tmp_path: Path) -> None:
-    done = captioning(tmp_path, "caption", "photo.jpg", str(tmp_path))
+    done = captioning(tmp_path, "caption", "photo.jpg", "other.jpg")
     assert done.returncode == 2
-    assert "photo.jpg cannot be read: No such file" in done.stderr
-    assert f"captioning score --images {tmp_path}" in done.stderr
+    assert "photo.jpg cannot be read: there is no such file" in done.stderr
 
 
 def test_beam_and_temperature_exclude_each_other(tmp_path: Path) -> None:
@@ -144,3 +144,21 @@ for module in pkgutil.walk_packages(components.__path__, "components."):
 print(sorted({"mlflow", "great_expectations", "prefect"} & set(sys.modules)))
 """
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_init_writes_a_profile_once_and_says_how_to_go_on(tmp_path: Path, photograph: Callable[[int], bytes]) -> None:
+    for number in range(12):
+        (tmp_path / f"{number}.jpg").write_bytes(photograph(number))
+    texts = [f"{number}.jpg,ein hund und eine katze auf der wiese {number}" for number in range(12)]
+    (tmp_path / "captions.csv").write_text("\n".join(["image,caption", *texts]), encoding="utf-8")
+    done = captioning(tmp_path, "init", ".")
+    assert done.returncode == 0, done.stderr
+    assert "12 captions of 12 of them, German by their words" in done.stdout
+    assert captioning(tmp_path, "check", "--profile", "mine.toml", "--only", "captions").returncode in (0, 3)
+    again = captioning(tmp_path, "init", ".")
+    assert again.returncode == 2
+    assert "mine.toml is there already" in again.stderr
+
+
+def test_the_version_is_shown(tmp_path: Path) -> None:
+    assert captioning(tmp_path, "--version").stdout.startswith("captioning ")

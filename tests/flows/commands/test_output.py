@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import typer
 
+from captioning import Result, Results
 from components.retention import CleanupCandidate
 from data_contracts.report import ContractReport, RuleResult
 from flows.check import CheckResult
 from flows.commands import output, output_operations
 from flows.commands.console import Output, show
-from flows.commands.photos import CaptionedPhoto
 
 NAME = "a :dog: [bold]b"
 
@@ -22,7 +22,7 @@ def printed(found: Output, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_a_photographs_name_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    found = output.captions([CaptionedPhoto(Path(NAME), (), "no [red]image")])
+    found = output.captions(Results((Result(NAME, (), "no [red]image"),)))
     assert found.exit_code == 4
     assert printed(found, capsys) == f"{NAME}\n  no [red]image\n"
 
