@@ -3,7 +3,6 @@
 import logging
 import os
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,7 +11,7 @@ import typer
 from components.errors import CaptioningError, ConfigurationError
 from components.redaction import redacted
 from flows.commands import operations, output
-from flows.commands.console import configure_logging, log_profile, print_lines, show
+from flows.commands.console import configure_logging, log_profile, print_version, show
 from flows.commands.operations import CHAMPION, JsonOption, ModelOption
 from flows.commands.run_context import prefect
 from flows.errors import RunInterruptedError, end_at_sigterm
@@ -46,16 +45,8 @@ SetOption = Annotated[
 ]
 BeamOption = Annotated[int, typer.Option("--beam", min=1, help="Hypotheses kept by the search; 1 is greedy.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks and the libraries' own logs.")]
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        print_lines([f"captioning {version('captioning')}"])
-        raise typer.Exit
-
-
 VersionOption = Annotated[
-    bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
+    bool, typer.Option("--version", help="Show the version and exit.", callback=print_version, is_eager=True)
 ]
 
 

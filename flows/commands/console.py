@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,13 @@ def print_lines(lines: Iterable[RenderableType]) -> None:
     console = Console(soft_wrap=True, markup=False, emoji=False, highlight=False)
     for line in lines:
         console.print(line)
+
+
+def print_version(wanted: bool) -> None:
+    """Prints the version, when it is wanted, and ends."""
+    if wanted:
+        print_lines([f"captioning {version('captioning')}"])
+        raise typer.Exit
 
 
 class _StandardError(logging.Handler):
