@@ -19,6 +19,9 @@ def test_each_file_has_one_artifact_that_is_updated_now_and_then(monkeypatch: py
     monkeypatch.setattr(downloads, "create_progress_artifact", create)
     monkeypatch.setattr(downloads, "update_progress_artifact", lambda a, p: updates.append((created[a][0], p)))
     monkeypatch.setattr(downloads, "time", SimpleNamespace(monotonic=lambda: now))
+    downloads.progress_artifacts()("a.zip", 50, 50)
+    assert created == {}, "a notebook has no page of Prefect"
+    monkeypatch.setattr(downloads, "is_in_prefect", lambda: True)
     report = downloads.progress_artifacts()
     for done in range(1, 101):
         now += 0.3
