@@ -14,6 +14,7 @@ from captioning.results import Embeddings, Result, Results
 from components.decoder.caption import MAX_SEED, Caption, Search
 from components.errors import ConfigurationError
 from components.model.captioner import Captioner
+from data_contracts.schema import SPECIALS
 
 BATCH = 64
 """Photographs in memory at a time."""
@@ -34,7 +35,7 @@ class PhotoCaptioner:
     @property
     def vocabulary(self) -> tuple[str, ...]:
         """The words that it knows, the most frequent first."""
-        return tuple(self._model.vocabulary.words[4:])
+        return tuple(self._model.vocabulary.words[len(SPECIALS) :])
 
     @property
     def dimension(self) -> int:
@@ -69,7 +70,7 @@ class PhotoCaptioner:
             One result per photograph, in order. One that cannot be read has an `error` and no captions.
 
         Raises:
-            ConfigurationError: an option is wrong, `photos` are of no kind that is read, or there are none.
+            ConfigurationError: an option is wrong, `photos` are of no kind that is read, or a folder has none.
             CaptioningError: the model has no encoder in it.
         """
         search = choose_search(beam, temperature, top_k, top_p, seed, max_length)
@@ -130,7 +131,8 @@ def load_captioner(model: str | Path = "models:/captioner@champion") -> PhotoCap
         warnings.filterwarnings("ignore", "(?s).*Any type hint is inferred")  # MLflow's, for the code in the model
         if isinstance(model, str) and model.startswith("models:/"):
             use_mlflow(create=False)
-            return PhotoCaptioner(versions.load_captioner(model), versions.describe(model).uri)
+            uri = versions.describe(model).uri  # once: an alias may move meanwhile
+            return PhotoCaptioner(versions.load_captioner(uri), uri)
         return PhotoCaptioner(versions.load_package(Path(model)), str(model))
 
 

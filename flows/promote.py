@@ -1,11 +1,13 @@
 """The promotion flow: whether a challenger becomes champion, by rule; and the way back."""
 
+import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from prefect.artifacts import create_markdown_artifact
 
+from components.errors import CaptioningError
 from components.evaluation.comparison import compare, write_side_by_side
 from components.registry import promotion, tracking
 from components.registry.decision import Decision, Evidence, PromotionPolicy, decide
@@ -14,6 +16,8 @@ from flows.failure import flow
 from flows.settings import settings, use_mlflow
 from flows.tasks.pages import link_page
 from flows.tasks.stages import task
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,10 @@ def promote_model(
     with tracking.tracked_run(f"promote {name} {challenger.version}", params) as run:
         mine, theirs = gather_evidence(challenger, champion)
         decision = decide(mine, theirs, policy)
-        page = publish_side_by_side(run, challenger, champion, mine.data) if decision.interval and champion else None
         publish_decision(run, decision, mine, theirs)  # first: no champion without its reasons, whatever ends this
         if decision.promote:
             promotion.promote(challenger, champion)
+        page = publish_side_by_side(run, challenger, champion, mine.data) if decision.interval and champion else None
     return PromotionResult(run, describe(challenger.uri), champion, decision, page)
 
 
@@ -57,14 +61,21 @@ def gather_evidence(challenger: RegisteredModel, champion: RegisteredModel | Non
 
 
 @task
-def publish_side_by_side(run_id: str, challenger: RegisteredModel, champion: RegisteredModel, data: str) -> Path:
-    """Both models' captions of the images that they were evaluated on, as a page."""
+def publish_side_by_side(run_id: str, challenger: RegisteredModel, champion: RegisteredModel, data: str) -> Path | None:
+    """Both models' captions of the images that they were evaluated on, as a page; none where an evaluation is lost.
+
+    It comes last: what was decided stands without it.
+    """
     names = [f"{model.name} version {model.version}" for model in (challenger, champion)]
     page = settings().home / "pages" / f"{challenger.name}-{challenger.version}-{champion.version}.html"
     page.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory() as folder:
-        first, second = promotion.fetch_evaluations(challenger, champion, data, folder)
-        write_side_by_side((names[0], first), (names[1], second), compare(first, second), page)
+    try:
+        with TemporaryDirectory() as folder:
+            first, second = promotion.fetch_evaluations(challenger, champion, data, folder)
+            write_side_by_side((names[0], first), (names[1], second), compare(first, second), page)
+    except CaptioningError as error:
+        log.warning("no page of both models: %s", error)
+        return None
     tracking.log_file(run_id, page)
     link_page(run_id, page.name, page, "side-by-side", " against ".join(names))
     return page

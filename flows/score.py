@@ -110,7 +110,7 @@ def _score(request: ScoringRequest) -> ScoringResult:
         facts = json.loads((listed.path / LISTING_FILE).read_text(encoding="utf-8"))
         unread = facts["unread"] | _quarantined(scoring)
         counts = publish_predictions(facts["inputs"], scoring, len(unread), request.out, scorer, run)
-        page = publish_page(request, scoring.rows if scoring else 0, run)
+        page = publish_page(request, run)
     return ScoringResult(
         run_id=run,
         model=model,
@@ -229,17 +229,15 @@ def publish_predictions(
 
 
 @task
-def publish_page(request: ScoringRequest, new: int, run_id: str) -> Path | None:
+def publish_page(request: ScoringRequest, run_id: str) -> Path | None:
     """The page of the whole data set, beside it; the last rows of it are kept in MLflow and linked from Prefect."""
     page = request.out / batch_page.PAGE_FILE
-    if not any(request.out.glob(f"batch=*/{dataset.MANIFEST}")):
-        return None
     if request.csv:
         dataset.write_csv(request.out)
-    if new or not page.exists():
-        batch_page.write_page(request.out, request.images)
+    if batch_page.is_stale(request.out):
+        batches = batch_page.load_batches(request.out, request.images)
         with TemporaryDirectory() as folder:
-            kept = batch_page.write_page(request.out, request.images, Path(folder, MLFLOW_PAGE))
-            tracking.log_file(run_id, kept)
-        link_page(run_id, MLFLOW_PAGE, page, "captions", f"{new:,} new images")
-    return page
+            tracking.log_file(run_id, batch_page.write_single_page(request.out, batches, Path(folder, MLFLOW_PAGE)))
+        batch_page.write_page(request.out, batches)
+        link_page(run_id, MLFLOW_PAGE, page, "captions", f"Captions of {request.images}")
+    return page if page.exists() else None

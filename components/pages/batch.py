@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from components.decoder.caption import per_word
 from components.pages.rendering import render_page, script_json
 from components.pages.thumbnails import data_uri
 
@@ -38,6 +37,11 @@ class Batch:
         """When its first row was scored."""
         return pd.Timestamp(self.rows["scored_at"].min())
 
+    @property
+    def probabilities(self) -> "pd.Series[float]":
+        """Of each caption the mean probability of its words and its end; NaN without a caption."""
+        return pd.Series(np.exp(self.rows["logprob"] / (self.rows["words"] + 1)))
+
 
 @dataclass(frozen=True)
 class BatchFacts:
@@ -51,26 +55,25 @@ class BatchFacts:
     """The mean of its captions' probabilities per word."""
 
 
-def write_batch_page(
-    batches: Sequence[Batch], page: Path, folder: Path, thumbnails: Path, *, single_file: bool = False
-) -> Path:
+def write_batch_page(batches: Sequence[Batch], page: Path, folder: Path | None, thumbnails: Path) -> Path:
     """Writes the page, and its files into `folder` beside it. Returns the page's path.
 
-    `thumbnails` holds a JPEG file per content, see `thumbnail_path`. With `single_file` the page holds the last 500
+    `thumbnails` holds a JPEG file per content, see `thumbnail_path`. Without a `folder` the page holds the last 500
     rows and their pictures, and needs no other file.
     """
     batches = sorted(batches, key=lambda batch: (batch.time, batch.key), reverse=True)
     rows = [row for number, batch in enumerate(batches) for row in _rows(batch, number)]
     facts = [_facts(batch) for batch in batches]
-    shown = rows[:EMBEDDED] if single_file else rows
+    shown = rows if folder else rows[:EMBEDDED]
     pictures: dict[str, str] = {}
     files: list[str] = []
-    if single_file:
+    if folder is None:
         for digest in {str(row[5]) for row in shown if row[5]}:
             path = thumbnail_path(thumbnails, digest)
             if path.exists():
                 pictures[digest] = data_uri(path.read_bytes(), "jpeg")
     else:
+        page.unlink(missing_ok=True)  # of rows that are gone
         shutil.rmtree(folder / "rows", ignore_errors=True)
         (folder / "rows").mkdir(parents=True)
         for start in range(0, len(rows), ROWS):
@@ -79,9 +82,9 @@ def write_batch_page(
             (page.parent / files[-1]).write_text(text, encoding="utf-8")
     state = {
         "files": files,
-        "rows": shown if single_file else [],
+        "rows": [] if folder else shown,
         "pictures": pictures,
-        "thumbnails": "" if single_file else thumbnails.relative_to(page.parent).as_posix(),
+        "thumbnails": thumbnails.relative_to(page.parent).as_posix() if folder else "",
         "batches": [{"date": one.date, "model": one.model} for one in facts],
         "total": len(shown),
     }
@@ -111,28 +114,28 @@ def _rows(batch: Batch, number: int) -> list[list[object]]:
     """For each input: address, caption, percent per word, seconds since 1970, batch, content, reason."""
     table = batch.rows
     seconds = table["scored_at"].astype("datetime64[s, UTC]").astype("int64")
-    columns = (table["uri"], table["caption"], table["logprob"], table["words"], seconds, table["image_id"])
+    percent = (100 * batch.probabilities).round(1)
+    columns = (table["uri"], table["caption"], percent, seconds, table["image_id"])
     return [
         [
             uri,
             caption,
-            round(100 * per_word([logprob / (words + 1)]), 1) if not error else None,
+            sure if not error else None,
             second,
             number,
             digest if not error else "",
             error,
         ]
-        for uri, caption, logprob, words, second, digest, error in zip(*columns, table["error"], strict=True)
+        for uri, caption, sure, second, digest, error in zip(*columns, table["error"], strict=True)
     ]
 
 
 def _facts(batch: Batch) -> BatchFacts:
-    good = batch.rows[batch.rows["status"] == "ok"]
-    chances = np.exp(good["logprob"] / (good["words"] + 1))
+    good = int((batch.rows["status"] == "ok").sum())
     return BatchFacts(
         date=batch.time.strftime("%Y-%m-%d %H:%M"),
         model=batch.model,
-        captioned=len(good),
-        quarantined=len(batch.rows) - len(good),
-        probability=float(chances.mean()) if len(chances) else None,
+        captioned=good,
+        quarantined=len(batch.rows) - good,
+        probability=float(batch.probabilities.mean()) if good else None,
     )

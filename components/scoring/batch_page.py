@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,34 +14,39 @@ from components.images.streaming import map_ahead
 from components.pages.batch import Batch, thumbnail_path, write_batch_page
 from components.pages.thumbnails import jpeg
 from components.progress import track
-from components.scoring.dataset import read_batches
+from components.scoring.dataset import MANIFEST, read_batches
 from components.scoring.inputs import place_of
 from components.vocabulary.tokenizer import tokenize
 
 log = logging.getLogger(__name__)
 
-PAGE_FILE, PAGE_FOLDER = "_page.html", "_page"
+PAGE_FILE, PAGE_FOLDER, THUMBNAILS = "_page.html", "_page", "thumbnails"
 """In the data set's folder. Readers of Parquet folders pass over names that begin with an underscore."""
 SIDE, QUALITY = 280, 72
 """Of a thumbnail: longest side (pixels) and JPEG quality."""
 WORKERS, AHEAD = 4, 16
 
 
-def write_page(folder: Path, images: Location | None = None, single_file: Path | None = None) -> Path:
-    """Writes the page of the data set in `folder`; `images` says where the last batch was listed. Returns its path.
+def is_stale(folder: Path) -> bool:
+    """Whether a batch is newer than the page, as after a kill, or there is no page."""
+    page = folder / PAGE_FILE
+    batches = [path.stat().st_mtime_ns for path in folder.glob(f"batch=*/{MANIFEST}")]
+    return bool(batches) and (not page.exists() or page.stat().st_mtime_ns < max(batches))
 
-    With `single_file` that page holds its pictures, of the last 500 rows. Raises `ConfigurationError` when there is no
-    data set, `CaptioningError` when a batch of it is damaged.
+
+def load_batches(folder: Path, images: Location | None = None) -> list[Batch]:
+    """The batches of the data set in `folder`, and a thumbnail of every picture of them that can be read.
+
+    `images` says where the last batch was listed. Raises `ConfigurationError` when there is no data set,
+    `CaptioningError` when a batch of it is damaged.
     """
-    batches = [
-        Batch(
-            key, _name_of(manifest["model"]), rows.assign(words=[len(tokenize(caption)) for caption in rows["caption"]])
-        )
-        for key, manifest, rows in read_batches(folder)
-    ]
+    batches = []
+    for key, manifest, rows in read_batches(folder):
+        words = [len(tokenize(caption)) for caption in rows["caption"]]
+        batches.append(Batch(key, _name_of(manifest["model"]), rows.assign(words=words)))
     if not batches:
         raise ConfigurationError(f"there are no predictions in {folder}; `captioning score --out {folder}` makes some")
-    thumbnails = folder / PAGE_FOLDER / "thumbnails"
+    thumbnails = folder / PAGE_FOLDER / THUMBNAILS
     wanted = {
         digest: uri
         for batch in batches
@@ -49,9 +54,17 @@ def write_page(folder: Path, images: Location | None = None, single_file: Path |
         if status == "ok" and not thumbnail_path(thumbnails, digest).exists()
     }
     make_thumbnails(((digest, *place_of(uri, images)) for digest, uri in wanted.items()), thumbnails)
-    if single_file:
-        return write_batch_page(batches, single_file, single_file.parent, thumbnails, single_file=True)
-    return write_batch_page(batches, folder / PAGE_FILE, folder / PAGE_FOLDER, thumbnails)
+    return batches
+
+
+def write_page(folder: Path, batches: Sequence[Batch]) -> Path:
+    """Writes the page of all rows into the data set's folder. Returns its path."""
+    return write_batch_page(batches, folder / PAGE_FILE, folder / PAGE_FOLDER, folder / PAGE_FOLDER / THUMBNAILS)
+
+
+def write_single_page(folder: Path, batches: Sequence[Batch], page: Path) -> Path:
+    """Writes the page of the last 500 rows with their pictures, one file. Returns its path."""
+    return write_batch_page(batches, page, None, folder / PAGE_FOLDER / THUMBNAILS)
 
 
 def _name_of(model: str) -> str:

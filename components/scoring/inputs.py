@@ -74,12 +74,12 @@ def uri_of(images: Location, name: str) -> str:
 
 def place_of(uri: str, images: Location | None = None) -> tuple[Location, str]:
     """Archive and name of what the predictions table calls `uri`; `images` is where it was listed, if that is known."""
-    if images is not None and _is_list(images):
-        return parent_of(images), uri
-    if images is not None and uri.startswith(start := uri_of(images, "")):
+    if images is not None and not _is_list(images) and uri.startswith(start := uri_of(images, "")):
         return images, uri.removeprefix(start)
     if in_zip := re.fullmatch(r"(.+?\.zip)!(.*)", uri, re.IGNORECASE | re.DOTALL):
         return in_zip[1], in_zip[2]
+    if images is not None and _is_list(images):
+        return parent_of(images), uri
     folder, _, name = uri.rpartition("/")
     return folder or ".", name
 

@@ -83,10 +83,11 @@ def show_results(
     as_json: JsonOption = False,
 ) -> None:
     """Make the page of predictions: every picture with its caption, and the files that could not be read."""
-    from components.scoring.batch_page import write_page
+    from components.scoring.batch_page import load_batches, write_page, write_single_page
     from components.scoring.dataset import write_csv
 
-    page = write_page(results, single_file=single_file)
+    batches = load_batches(results)
+    page = write_single_page(results, batches, single_file) if single_file else write_page(results, batches)
     table = write_csv(results) if csv else None
     show(printed.page(page, table), as_json)
 

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import mlflow
 import numpy as np
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from components.decoder.model import Decoder, build_decoder
 from components.encoder.pool import EncoderCard, Vectors
@@ -25,6 +26,7 @@ from components.training.batches import TrainingSet
 from components.training_config import DecoderConfig
 from components.vocabulary.vocabulary import Vocabulary
 from data_contracts.schema import END, PAD, START, UNK
+from tests.browser import CHROMIUM, FLAGS
 from tests.recipes import notebook_decoder
 
 
@@ -271,3 +273,11 @@ def registry(migrated: Path, tmp_path: Path) -> Iterator[str]:
     yield address
     mlflow.set_tracking_uri(None)
     mlflow.set_registry_uri(None)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()

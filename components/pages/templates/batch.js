@@ -1,4 +1,3 @@
-const STEP = 60;
 const REASONS = 50;
 const state = JSON.parse(document.getElementById("state").textContent);
 const rows = [];
@@ -18,7 +17,6 @@ function addRows(more) {
   const none = document.getElementById("none");
   const reasons = document.getElementById("reasons");
   const allReasons = document.getElementById("all-reasons");
-  const formatted = new Intl.NumberFormat("en");
   const orders = {
     newest: null,
     oldest: (a, b) => a.seconds - b.seconds,
@@ -26,14 +24,6 @@ function addRows(more) {
     unsure: (a, b) => a.percent - b.percent,
   };
   let found = [];
-  let shown = 0;
-
-  function element(name, text, attributes = {}) {
-    const made = document.createElement(name);
-    if (text !== null) made.textContent = text;
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    return made;
-  }
 
   function gone() {
     return element("div", "no thumbnail: the picture was not there when this page was made", { class: "gone" });
@@ -63,10 +53,7 @@ function addRows(more) {
     return made;
   }
 
-  function showMore() {
-    grid.append(...found.slice(shown, shown + STEP).map(card));
-    shown = Math.min(found.length, shown + STEP);
-  }
+  const show = scrolling(grid, document.getElementById("more"), card);
 
   function apply() {
     const wanted = wordsOf(form.elements.word.value);
@@ -80,11 +67,7 @@ function addRows(more) {
     found = rows.filter(matches);
     const order = orders[form.elements.order.value];
     if (order) found.sort(order);
-    shown = 0;
-    grid.replaceChildren();
-    showMore();
-    observer.unobserve(end);
-    observer.observe(end);
+    show(found);
     tell();
   }
 
@@ -123,17 +106,6 @@ function addRows(more) {
 
   useForm(form, apply);
   if (allReasons) allReasons.addEventListener("click", () => tellReasons(Infinity));
-  const end = document.getElementById("more");
-  const observer = new IntersectionObserver(
-    (entries) => {
-      if (shown >= found.length || !entries.some((entry) => entry.isIntersecting)) return;
-      showMore();
-      observer.unobserve(end); // looked at anew: the end may still be in sight
-      observer.observe(end);
-    },
-    { rootMargin: "1500px" },
-  );
-  observer.observe(end);
   addRows(state.rows);
   if (state.files.length) load(0);
   else {

@@ -22,3 +22,38 @@ function useForm(form, apply) {
     }
   });
 }
+
+const formatted = new Intl.NumberFormat("en");
+
+function element(name, text, attributes = {}) {
+  const made = document.createElement(name);
+  if (text !== null) made.textContent = text;
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
+
+// Shows rows as cards, some at a time, as one scrolls to the element `more`. Returns what shows other rows.
+function scrolling(grid, more, card) {
+  const STEP = 60;
+  let rows = [];
+  let shown = 0;
+  const lookAgain = () => {
+    observer.unobserve(more); // the end may still be in sight
+    observer.observe(more);
+  };
+  const observer = new IntersectionObserver(
+    (entries) => {
+      if (shown >= rows.length || !entries.some((entry) => entry.isIntersecting)) return;
+      grid.append(...rows.slice(shown, shown + STEP).map(card));
+      shown += STEP;
+      lookAgain();
+    },
+    { rootMargin: "1500px" },
+  );
+  return (others) => {
+    rows = others;
+    grid.replaceChildren(...rows.slice(0, STEP).map(card));
+    shown = STEP;
+    lookAgain();
+  };
+}

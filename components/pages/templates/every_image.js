@@ -1,8 +1,6 @@
 // Cards of every image, made as one scrolls: for one model, or for two side by side.
 function everyImage(state, { grid, count, none, more, form }) {
-  const STEP = 40;
   const two = state.models.length === 2;
-  const formatted = new Intl.NumberFormat("en");
   const rows = state.rows.map(([name, id, picture, references, caption, cider, other, otherCider]) => ({
     name, id, picture, references, caption, cider, other, otherCider, words: null,
   }));
@@ -12,15 +10,6 @@ function everyImage(state, { grid, count, none, more, form }) {
     worst: (a, b) => difference(a) - difference(b),
     alike: (a, b) => Math.abs(difference(a)) - Math.abs(difference(b)),
   };
-  let found = [];
-  let shown = 0;
-
-  function element(name, text, attributes = {}) {
-    const made = document.createElement(name);
-    if (text !== null) made.textContent = text;
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    return made;
-  }
 
   function caption(text, cider, model, better) {
     const made = element("div", null, { class: better ? "said better" : "said" });
@@ -50,29 +39,17 @@ function everyImage(state, { grid, count, none, more, form }) {
     return made;
   }
 
-  const observer = new IntersectionObserver(
-    (entries) => {
-      if (shown >= found.length || !entries.some((entry) => entry.isIntersecting)) return;
-      grid.append(...found.slice(shown, shown + STEP).map(card));
-      shown = Math.min(found.length, shown + STEP);
-      observer.unobserve(more); // looked at anew: the end may still be in sight
-      observer.observe(more);
-    },
-    { rootMargin: "1200px" },
-  );
+  const show = scrolling(grid, more, card);
 
   return function apply() {
     const wanted = wordsOf(form.elements.word.value);
-    found = rows.filter((row) => {
+    const found = rows.filter((row) => {
       if (!wanted.length) return true;
       row.words ??= wordsOf([row.caption, row.other ?? "", ...row.references, row.name, row.id].join(" "));
       return says(wanted, row.words);
     });
     found.sort(orders[form.elements.order ? form.elements.order.value : "best"]);
-    shown = 0;
-    grid.replaceChildren();
-    observer.unobserve(more);
-    observer.observe(more);
+    show(found);
     if (count) count.textContent = `${formatted.format(found.length)} pictures`;
     none.hidden = found.length > 0;
   };

@@ -2,7 +2,6 @@
 
 import io
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from itertools import combinations
 from pathlib import Path
@@ -11,22 +10,21 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from components.decoder.caption import Caption
 from components.evaluation import gallery
 from components.evaluation.gallery import Card, Plot, Section, Tile, render_gallery
+from tests.browser import in_browser
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+pytestmark = in_browser
+
 
 HOSTILE = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
 LONG = "photographically" * 6
 BEST = ["a brown dog runs", "two dogs and a cat"]
 WORST = ["a red kite", "a boat"]
 OWN = ["a dog of mine", HOSTILE]
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync"]
 
 Open = Callable[..., Page]
 Scheme = Literal["light", "dark"]
@@ -65,14 +63,6 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("gallery") / "gallery.html"
     path.write_text(render_gallery(gallery_page()), encoding="utf-8")
     return path.as_uri()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -11,17 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from components.pages.batch import Batch, thumbnail_path, write_batch_page
 from components.pages.comparison import ScoreRow, write_comparison_page
 from components.pages.every_image import MAX_ROWS, Captioned, rows_of
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+from tests.browser import in_browser
 
 HOSTILE = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1>\u2028'\"&amp;{{ 7*7 }}"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 Open = Callable[..., Page]
 
 
@@ -29,14 +26,6 @@ def jpeg(number: int) -> bytes:
     file = io.BytesIO()
     Image.fromarray(np.random.default_rng(number).integers(0, 256, (30, 40, 3)).astype(np.uint8)).save(file, "JPEG")
     return file.getvalue()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -87,7 +76,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
         thumbnail_path(thumbnails, digest).parent.mkdir(parents=True, exist_ok=True)
         thumbnail_path(thumbnails, digest).write_bytes(jpeg(5))
     page = write_batch_page(batches, folder / "_page.html", folder / "_page", thumbnails)
-    write_batch_page(batches, folder / "single.html", folder, thumbnails, single_file=True)
+    write_batch_page(batches, folder / "single.html", None, thumbnails)
     return page
 
 
@@ -147,7 +136,7 @@ def test_a_picture_without_a_thumbnail_says_so(open_page: Open, results: Path) -
     page = open_page(results)
     expect(page.locator("#count")).to_have_text("1,300 pictures")
     page.locator("input[name=word]").fill("number7")
-    page.wait_for_selector("article .gone")
+    expect(page.locator("article .gone").first).to_contain_text("no thumbnail")
 
 
 @in_browser

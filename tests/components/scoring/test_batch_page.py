@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -10,7 +11,7 @@ import pytest
 from components.decoder.caption import Search
 from components.errors import ConfigurationError
 from components.pages.batch import thumbnail_path
-from components.scoring.batch_page import PAGE_FILE, write_page
+from components.scoring.batch_page import PAGE_FILE, is_stale, load_batches, write_page, write_single_page
 from components.scoring.dataset import Scorer, commit_batch, write_csv
 from components.scoring.inputs import place_of, uri_of
 from data_contracts.schema import PREDICTIONS
@@ -38,18 +39,28 @@ def results(tmp_path: Path, photograph: Photograph) -> Path:
 
 
 def test_pictures_that_can_be_read_have_a_thumbnail(results: Path, photograph: Photograph) -> None:
-    page = write_page(results)
+    page = write_page(results, load_batches(results))
     assert page == results / PAGE_FILE
     made = [thumbnail_path(results / "_page" / "thumbnails", sha256(photograph(n)).hexdigest()) for n in (1, 2, 3)]
     assert [path.exists() for path in made] == [True, True, False]
     before = made[0].stat().st_mtime_ns
-    write_page(results)
+    write_page(results, load_batches(results))
     assert made[0].stat().st_mtime_ns == before
     assert "captioner version 7" in page.read_text(encoding="utf-8")
 
 
+def test_a_page_is_stale_until_it_is_newer_than_every_batch(results: Path, tmp_path: Path) -> None:
+    assert not is_stale(tmp_path)
+    assert is_stale(results)
+    write_page(results, load_batches(results))
+    assert not is_stale(results)
+    later = (results / PAGE_FILE).stat().st_mtime + 5
+    os.utime(results / "batch=0123" / "_manifest.json", (later, later))
+    assert is_stale(results)
+
+
 def test_readers_of_parquet_folders_pass_over_the_page(results: Path) -> None:
-    write_page(results)
+    write_page(results, load_batches(results))
     assert len(pd.read_parquet(results)) == 3
 
 
@@ -60,14 +71,14 @@ def test_the_table_is_there_as_csv_too(results: Path) -> None:
 
 
 def test_a_single_file_goes_where_it_is_wanted(results: Path, tmp_path: Path) -> None:
-    assert write_page(results, single_file=tmp_path / "page.html") == tmp_path / "page.html"
+    assert write_single_page(results, load_batches(results), tmp_path / "page.html") == tmp_path / "page.html"
     assert not (results / PAGE_FILE).exists()
     assert (tmp_path / "page.html").read_text(encoding="utf-8").count("data:image/jpeg") == 2
 
 
 def test_where_nothing_was_scored_there_is_no_page(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no predictions"):
-        write_page(tmp_path)
+        load_batches(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["1.jpg", "in/2.jpg", "a!b.jpg", "ünï.jpg"])
