@@ -14,6 +14,7 @@ from captioning.results import Embeddings, Result, Results
 from components.decoder.caption import MAX_SEED, Caption, Search
 from components.errors import ConfigurationError
 from components.model.captioner import Captioner
+from components.model.reference import REFERENCE_FILE, Reference
 from data_contracts.schema import SPECIALS
 
 BATCH = 64
@@ -25,6 +26,7 @@ class PhotoCaptioner:
 
     def __init__(self, model: Captioner, name: str) -> None:
         self._model = model
+        self._reference = Reference.load(model.folder / REFERENCE_FILE)
         self.name = name
         """`models:/name/version`, or the folder of the package."""
 
@@ -79,14 +81,18 @@ class PhotoCaptioner:
         if isinstance(photos, Embeddings):
             self._require_width(photos.vectors)
             ranked = rank_captions(self._model, photos.vectors, search, top)
-            return Results(tuple(Result(str(name), found) for name, found in zip(photos.ids, ranked, strict=True)))
+            rows = zip(photos.ids, ranked, self._unlike_training(photos.vectors), strict=True)
+            return Results(tuple(Result(str(name), found, unlike_training=unlike) for name, found, unlike in rows))
         results: list[Result] = []
         for batch, vectors, errors in self._embedded(photos):
             captions = iter(rank_captions(self._model, vectors, search, top))
-            results += (
-                Result(photo.name, () if row in errors else next(captions), errors.get(row, ""), _without_copy(photo))
-                for row, photo in enumerate(batch)
-            )
+            unlike = iter(self._unlike_training(vectors))
+            for row, photo in enumerate(batch):
+                shown = _without_copy(photo)
+                if row in errors:
+                    results.append(Result(photo.name, (), errors[row], photograph=shown))
+                else:
+                    results.append(Result(photo.name, next(captions), "", next(unlike), shown))
         return Results(tuple(results))
 
     def embed(self, photos: Photographs) -> Embeddings:
@@ -110,6 +116,9 @@ class PhotoCaptioner:
         while batch := list(itertools.islice(rest, BATCH)):
             vectors, bad = self._model.embed([photo.content for photo in batch])
             yield batch, vectors, {row: batch[row].error or str(error) for row, error in bad.items()}
+
+    def _unlike_training(self, vectors: np.ndarray) -> list[bool]:
+        return [bool(far) for far in self._reference.distances(vectors) > self._reference.far]
 
     def _require_width(self, vectors: np.ndarray) -> None:
         if np.ndim(vectors) != 2 or np.shape(vectors)[1] != self.dimension:

@@ -35,6 +35,8 @@ class Result:
     """The path or address, or what it was given as."""
     captions: tuple[Caption, ...]
     error: str = ""
+    unlike_training: bool = False
+    """Whether its embedding lies further from the training images' mean than 99 % of theirs."""
     photograph: Photograph | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -72,6 +74,17 @@ class Results(Sequence[Result]):
 
     items: tuple[Result, ...]
 
+    @property
+    def note(self) -> str:
+        """What to know of the captions when most of the photographs are unlike the training images; else empty."""
+        count, captioned = sum(one.unlike_training for one in self.items), sum(bool(one.captions) for one in self.items)
+        if 2 * count <= captioned:
+            return ""
+        return (
+            f"{count:,} of {captioned:,} photographs are unlike the images that this model was trained on: "
+            "do not rely on these captions"
+        )
+
     @overload
     def __getitem__(self, which: int) -> Result: ...
 
@@ -91,19 +104,22 @@ class Results(Sequence[Result]):
         """One row per caption, or per photograph without one.
 
         Columns: `name`, `rank` (from 1, 0 without a caption), `caption`, `logprob` (of the whole caption, natural
-        logarithm), `mean_probability` (of a word, given those before it), `error`.
+        logarithm), `mean_probability` (of a word, given those before it), `unlike_training`, `error`.
         """
         rows: list[tuple[object, ...]] = []
         for result in self.items:
             if not result.captions:
-                rows.append((result.name, 0, "", np.nan, np.nan, result.error))
+                rows.append((result.name, 0, "", np.nan, np.nan, result.unlike_training, result.error))
             for rank, caption in enumerate(result.captions, start=1):
-                rows.append((result.name, rank, caption.text, caption.logprob, caption.mean_probability, ""))
-        return pd.DataFrame(rows, columns=["name", "rank", "caption", "logprob", "mean_probability", "error"])
+                figures = (caption.logprob, caption.mean_probability)
+                rows.append((result.name, rank, caption.text, *figures, result.unlike_training, ""))
+        columns = ["name", "rank", "caption", "logprob", "mean_probability", "unlike_training", "error"]
+        return pd.DataFrame(rows, columns=columns)
 
     def _repr_html_(self) -> str:
         more = len(self.items) - SHOWN
         end = f"<p>… and {more:,} more: <code>.table()</code> has all.</p>" if more > 0 else ""
+        end += f"<p>{html.escape(self.note)}.</p>" if self.note else ""
         return "".join(result._repr_html_() for result in self.items[:SHOWN]) + end
 
 

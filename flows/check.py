@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.artifacts import Artifact
+from components.dataset.caption_table import read_uncaptioned
 from components.encoder.encoders import find_encoders
 from components.profile import Profile
 from components.registry import tracking
@@ -25,6 +26,8 @@ class CheckResult:
     page: Path
     unreachable: tuple[tuple[str, str], ...] = ()
     """Name and reason of each photograph that could not be read, and that the next run reads again."""
+    uncaptioned: tuple[str, ...] = ()
+    """Photographs that no captions file mentions."""
 
 
 @flow(name="check-data")
@@ -62,4 +65,4 @@ def check_data(profile: Profile, only: Collection[str]) -> CheckResult:
         contracts.publish_page(reports, run)
     page = settings().home / "contracts.html"
     page.write_text(to_html(reports, f"Data contracts of {profile.name}"), encoding="utf-8")
-    return CheckResult(run, tuple(reports), page, unreachable)
+    return CheckResult(run, tuple(reports), page, unreachable, read_uncaptioned(captions.path))

@@ -1,6 +1,7 @@
 """The caption table: every source's images and captions as two tables, split and sampled."""
 
 import hashlib
+import json
 import logging
 from collections import Counter
 from collections.abc import Mapping
@@ -8,8 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from components.archives.archive import Location, open_archive
+from components.archives.listing import list_pictures
 from components.config import DatasetConfig
-from components.dataset.caption_table import CAPTIONS_FILE, IMAGES_FILE
+from components.dataset.caption_table import CAPTIONS_FILE, IMAGES_FILE, UNCAPTIONED_FILE
 from components.dataset.formats import read_source
 from components.dataset.names import match_names
 from components.dataset.sources import Source
@@ -26,11 +29,17 @@ def write_caption_table(
 ) -> int:
     """Writes `images.parquet` and `captions.parquet` (see `data_contracts.schema`). Returns the number of captions.
 
+    Photographs that no captions file mentions are named in a third file, if there are any.
     Raises `ConfigurationError` for a captions or split file that cannot be read.
     """
     splits = _read_splits(split_file, config) if split_file else None
     named: set[str] = set()
-    tables = [_read_source(name, source, config, splits, named) for name, source in sources.items()]
+    read = {name: read_source(source) for name, source in sources.items()}
+    if uncaptioned := _find_uncaptioned(sources, {name: images for name, (images, _) in read.items()}):
+        (folder / UNCAPTIONED_FILE).write_text(json.dumps(uncaptioned, ensure_ascii=False), encoding="utf-8")
+        first = ", ".join(uncaptioned[:3])
+        log.info("photographs without captions, which are not used: %d, first %s", len(uncaptioned), first)
+    tables = [_divide(name, *found, config, splits, named) for name, found in read.items()]
     if unknown := [image for image in splits or () if image not in named]:
         first = ", ".join(unknown[:3])
         log.warning("%s: %d entries name no image of the captions files, first %s", split_file, len(unknown), first)
@@ -58,11 +67,27 @@ def _read_splits(path: Path, config: DatasetConfig) -> dict[str, str]:
     return splits
 
 
-def _read_source(
-    name: str, source: Source, config: DatasetConfig, splits: Mapping[str, str] | None, named_there: set[str]
+def _find_uncaptioned(sources: Mapping[str, Source], images: Mapping[str, pd.DataFrame]) -> list[str]:
+    """The photographs of all archives that no source mentions. Two sources may share an archive."""
+    mentioned: dict[Location, set[str]] = {}
+    for name, source in sources.items():
+        mentioned.setdefault(source.images, set()).update(images[name]["file_name"])
+    found: list[str] = []
+    for location, names in mentioned.items():
+        with open_archive(location) as archive:
+            found += sorted(set(list_pictures(archive).names) - names)
+    return found
+
+
+def _divide(
+    name: str,
+    images: pd.DataFrame,
+    captions: pd.DataFrame,
+    config: DatasetConfig,
+    splits: Mapping[str, str] | None,
+    named_there: set[str],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The source's tables; adds the entries of the split file that name its images to `named_there`."""
-    images, captions = read_source(source)
+    """The source's tables, split and sampled; adds the split file's entries that name its images to `named_there`."""
     images["archive"] = name
     if splits is not None:
         named = images["name"].where(

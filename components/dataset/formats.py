@@ -56,10 +56,6 @@ def read_source(source: Source) -> tuple[pd.DataFrame, pd.DataFrame]:
         rows["name"] = rows["name"].map(_one_name_each(members))
         images, captions = _with_ids(rows, where)
     images["file_name"] = images["name"].map(members).astype("str")
-    if unnamed := len(set(there) - set(members.values())):
-        log.info(
-            "%s: %d of %d files in %s have no captions and are not used", where, unnamed, len(there), source.images
-        )
     lost = images.loc[images["file_name"] == "", "name"]
     nearest = dict.fromkeys(lost, "")
     if len(lost):

@@ -38,12 +38,13 @@ def evaluate(
     split: str,
     config: EvaluationConfig,
     history: Sequence[Mapping[str, float]],
+    title: str,
     identity: Mapping[str, str],
     folder: Path,
 ) -> int:
     """Captions every image of `split` that has an embedding, and writes predictions, summary, plots and gallery.
 
-    `history` are the decoder's epochs; `identity` goes into the page's footer. Returns the number of images.
+    `history` are the decoder's epochs; `title` heads the page, `identity` is its footer. Returns the number of images.
     Raises `CaptioningError` when the split has none.
     """
     references = _references(material, split)
@@ -68,7 +69,7 @@ def evaluate(
     every_image = rows_of(pictures, [Captioned(identity.get("Model", ""), predictions)])
     drawn, samples = _plot(captioner, material, predictions, captions, references, history, folder)
     page = Page(
-        title=f"{identity.get('Title', 'Captions')}: {len(ids):,} images, split {split}",
+        title=f"{title}: {len(ids):,} images, split {split}",
         scores=score_tiles(summary.metrics, summary.intervals),
         measures=measure_tiles(summary.metrics, captioner.vocabulary),
         sections=choose(predictions, captions, captioner, material, config.gallery),
@@ -77,7 +78,7 @@ def evaluate(
         every_image=every_image,
         left_out=len(ids) - len(every_image),
         identity={
-            **{name: value for name, value in identity.items() if name != "Title"},
+            **identity,
             "Search": f"beam of {config.beam}" if config.beam > 1 else "greedy",
             "Data": f"split {split}: {len(ids):,} images, {sum(map(len, references.values())):,} references, "
             f"digest {summary.data}",

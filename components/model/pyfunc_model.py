@@ -132,6 +132,8 @@ class CaptionerModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 def choose(params: dict[str, Any]) -> tuple[Search, int]:
     """The search that a request's parameters ask for, and how many captions. Raises `ConfigurationError`."""
     given = dict(params)
+    if missing := [name for name, value in given.items() if value is None]:
+        raise ConfigurationError(f"{', '.join(missing)}: no value is given; leave it out for the default")
     top_n, method = int(given.pop("top_n", 1)), given.pop("search", "greedy")
     if top_n < 1:
         raise ConfigurationError(f"top_n must be 1 or more, not {top_n}")

@@ -47,7 +47,7 @@ class Reference:
         far = np.quantile(found.distances(vectors), OUTLIER_QUANTILE)
         return cls(found.mean, found.deviation, float(far), found.caption_words)
 
-    def distances(self, vectors: Vectors) -> np.ndarray:
+    def distances(self, vectors: Vectors | np.ndarray) -> np.ndarray:
         """Each vector's distance from the mean, in standard deviations (root mean square): (vectors,)."""
         found = [self._distances(vectors[start : start + ROWS]) for start in range(0, len(vectors), ROWS)]
         return np.concatenate(found) if found else np.empty(0)

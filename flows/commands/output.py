@@ -73,9 +73,15 @@ def check(result: "CheckResult") -> Output:
         for rule in report.violations + report.warnings:
             lines.append(f"  {_rule(rule)}")
             lines += _few(rule.offenders, rule.count, f"the page has the first {len(rule.offenders)}", indent=4)
+    if count := len(result.uncaptioned):
+        lines.append(
+            f"{count:,} {'photograph has' if count == 1 else 'photographs have'} no captions and will not be used"
+        )
+        lines += _few(result.uncaptioned, count, "--json lists them", indent=2)
     lines += [*_unreachable(result.unreachable), f"page  {result.page}"]
     code = (QUARANTINED if result.unreachable else 0) if passed else BROKEN
-    return Output({"passed": passed, "rules": rules, "unreachable": _pairs(result.unreachable)}, lines, code)
+    facts = {"passed": passed, "rules": rules, "unreachable": _pairs(result.unreachable)}
+    return Output({**facts, "uncaptioned": result.uncaptioned}, lines, code)
 
 
 def evaluation(result: "EvaluationResult") -> Output:
@@ -158,12 +164,21 @@ def scoring(result: "ScoringResult") -> Output:
 
 def captions(found: "Results") -> Output:
     """Each photograph with its captions, or why it has none."""
-    photos = [{"photo": p.name, "captions": [*map(_caption, p.captions)], "error": p.error} for p in found]
+    photos = [
+        {
+            "photo": photo.name,
+            "captions": [*map(_caption, photo.captions)],
+            "unlike_training": photo.unlike_training,
+            "error": photo.error,
+        }
+        for photo in found
+    ]
     lines: list[RenderableType] = []
     for photo in found:
         lines.append(Text(photo.name, style="bold"))
         lines += [f"  {caption.text}  ({per_word(caption.logprobs):.0%} per word)" for caption in photo.captions]
         lines += [f"  {photo.error}"] if photo.error else []
+    lines += [found.note] if found.note else []
     return Output({"photos": photos}, lines, QUARANTINED if any(photo.error for photo in found) else 0)
 
 

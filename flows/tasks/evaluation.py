@@ -87,6 +87,7 @@ def evaluate_model(
             split,
             config,
             read_history(captioner.folder),
+            title,
             identity | {"Encoder": ", ".join(f"{card.name} {card.fingerprint}" for card in store.encoders)},
             folder,
         )
@@ -106,11 +107,7 @@ def evaluate_model(
     title = f"{profile.registry.model_name}, trained on {profile.name}"
     if not isinstance(model, Artifact):
         title = f"{model.name} version {model.version}"
-    identity = {
-        "Title": title,
-        "Model": name,
-        "Code": f"captioning {version('captioning')}, evaluation {stage.key[:16]}",
-    }
+    identity = {"Model": name, "Code": f"captioning {version('captioning')}, evaluation {stage.key[:16]}"}
     return Evaluation(materialize(stage, work))
 
 

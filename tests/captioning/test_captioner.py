@@ -2,6 +2,7 @@
 
 import inspect
 import io
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from PIL import Image
 
 import captioning
 from captioning import CaptioningError, PhotoCaptioner, Results
+from components.model.reference import REFERENCE_FILE
 from tests import toy
 
 Photograph = Callable[[int], bytes]
@@ -191,6 +193,24 @@ def test_embeddings_are_captioned_as_their_photographs(captioner: PhotoCaptioner
     assert texts(found) == texts(captioner.caption(folder, beam=2))[:2]
     with pytest.raises(CaptioningError, match="shape"):
         captioner.caption(captioning.Embeddings(embeddings.ids, embeddings.vectors[:, :2]))
+
+
+def test_photographs_unlike_the_training_images_are_told(captioner: PhotoCaptioner, folder: Path) -> None:
+    far = captioning.Embeddings(np.arange(3), np.full((3, captioner.dimension), 1e4, np.float32))
+    found = captioner.caption(far)
+    assert [result.unlike_training for result in found] == [True] * 3
+    assert found.table()["unlike_training"].all()
+    assert "3 of 3" in found.note
+    assert found.note in found._repr_html_()
+    with ZipFile(toy.MODEL) as archive:
+        mean = np.array([json.loads(archive.read(f"artifacts/captioner/{REFERENCE_FILE}"))["mean"]], np.float32)
+    near = captioner.caption(captioning.Embeddings(np.arange(1), mean))
+    assert near[0].unlike_training is False
+    assert near.note == Results(()).note == ""
+    read = [result.unlike_training for result in captioner.caption(folder)]
+    by_embedding = [result.unlike_training for result in captioner.caption(captioner.embed(folder))]
+    assert read[:2] == by_embedding
+    assert read[2] is False  # it could not be read
 
 
 def test_the_table_has_a_row_per_caption_and_per_photograph_without_one(

@@ -10,7 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from components.config import DatasetConfig
-from components.dataset.caption_table import read_caption_table
+from components.dataset.caption_table import read_caption_table, read_uncaptioned
 from components.dataset.captions import write_caption_table
 from components.dataset.sources import Source
 from components.errors import ConfigurationError
@@ -45,6 +45,25 @@ def of_ids(ids: set[int] | range, config: DatasetConfig) -> pd.Series:
         table_of_images, captions = table(config, all=Source(Path(folder), path, ""))
     assert captions.set_index("image_id")["split"].equals(table_of_images.set_index("image_id")["split"])
     return table_of_images.set_index("image_id")["split"]
+
+
+def test_photographs_that_no_captions_file_mentions_are_named(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("a.jpg", "b.jpg", "c.jpg", "d.JPG", "é.png", "notes.txt", ".DS_Store"):
+        (photos / name).touch()
+    sources = {}
+    for split, name in (("train", "a.jpg"), ("val", "b.jpg")):
+        captions = tmp_path / f"{split}.csv"
+        captions.write_text(f"image,caption\n{name},a dog\n", encoding="utf-8")
+        sources[split] = Source(photos, captions, format="csv")
+    write_caption_table(sources, config("train", "val"), tmp_path)
+    assert read_uncaptioned(tmp_path) == ("c.jpg", "d.JPG", "é.png")
+    # What a sample leaves out has captions.
+    (photos / "c.jpg").unlink(), (photos / "d.JPG").unlink(), (photos / "é.png").unlink()
+    (tmp_path / "sampled").mkdir()
+    write_caption_table(sources, config("train", "val", max_images=1, sample=0.01), tmp_path / "sampled")
+    assert read_uncaptioned(tmp_path / "sampled") == ()
 
 
 @pytest.mark.parametrize("zipped", [True, False])

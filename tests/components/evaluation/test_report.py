@@ -48,7 +48,7 @@ def run(tmp_path: Path, material: EvaluationInputs, make_captioner: Make, monkey
         out = tmp_path / f"{len(list(tmp_path.iterdir()))}"
         out.mkdir()
         options = EvaluationConfig(**{"gallery": 3, **config})
-        count = evaluate(captioner or make_captioner(), on, split, options, history, {"Model": "toy <1>"}, out)
+        count = evaluate(captioner or make_captioner(), on, split, options, history, "toy", {"Model": "toy <1>"}, out)
         assert count == len(read_predictions(out)) == Summary.load(out).images
         return out
 
@@ -187,7 +187,7 @@ def test_ones_own_pictures_are_captioned_and_shown(
 def test_the_page_says_what_it_is_about(run: Run) -> None:
     folder = run()
     text, summary = page(folder), Summary.load(folder)
-    assert "Captions: 11 images, split val" in text
+    assert "toy: 11 images, split val" in text
     assert f"split val: 11 images, 22 references, digest {summary.data}" in text
     assert all(f"<dd>{fact}</dd>" in text for fact in ("toy &lt;1&gt;", "greedy", "words"))
     assert f"<dt>CIDEr</dt><dd>{100 * summary.metrics['cider']:.1f}</dd>" in text

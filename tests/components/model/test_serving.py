@@ -130,6 +130,8 @@ def a_bad_request_is_answered_with_our_message(server: str, records: list[dict[s
         ({"search": "beam", "beam": 0}, "beam must be 1 or more"),
         ({"top_n": 0}, "top_n must be 1 or more"),
         ({"search": "sample", "temperature": 0.0}, "temperature must be above 0"),
+        ({"seed": None}, "seed: no value is given"),
+        ({"beam": "wide"}, "beam"),
     ):
         answer = httpx.post(f"{server}/invocations", json={"dataframe_records": records, "params": params}, timeout=60)
         assert (answer.status_code, reason in answer.text) == (400, True), answer.text[-300:]

@@ -33,6 +33,16 @@ def test_of_many_broken_rows_a_few_are_printed_and_the_rest_counted(capsys: pyte
     assert "    4\n    … and 59 more: the page has the first 20\n" in printed(found, capsys)
 
 
+def test_check_names_photographs_without_captions(capsys: pytest.CaptureFixture[str]) -> None:
+    names = tuple(f"{number}.jpg" for number in range(72))
+    found = output.check(CheckResult("run", (), Path("page"), uncaptioned=names))
+    assert found.facts["uncaptioned"] == names
+    text = printed(found, capsys)
+    assert "72 photographs have no captions" in text
+    assert "  4.jpg\n  … and 67 more" in text
+    assert "no captions" not in printed(output.check(CheckResult("run", (), Path("page"))), capsys)
+
+
 def test_so_is_one_in_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     stage = CleanupCandidate("stage", NAME, "", 60_000, datetime(2026, 1, 1, tzinfo=UTC), "old")
     assert NAME in printed(output_operations.cleaning([stage], None), capsys)
